@@ -166,7 +166,7 @@ class Catalogue(CatalogueFiles):
             return self.cluster(overlay.machine, [*learned, *overrides])
         of = by_root(overrides)
         spec = self._cluster_spec(name, of)
-        alone = spec.node == name and not (self.find("nodes", name) or self.is_instance(name))
+        alone = spec.node == name and not (self.find("nodes", name) or name in self.instances)
         if alone and (wrong := [*of.get("cluster", ()), *of.get("node", ())]):
             raise wrong[0].error(f"'{name}' is a single GPU; name a node to change its host")
         if alone:
@@ -200,10 +200,10 @@ class Catalogue(CatalogueFiles):
             for override in of.get("cluster", ()):
                 raise override.error(f"'{name}' is a single node; name a cluster to use several")
             spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": ONE_NODE})
-        elif self.is_instance(name) or self.find("gpus", name.split(MARK)[0]):
+        elif name in self.instances or self.find("gpus", name.split(MARK)[0]):
             spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": ONE_NODE})
         else:
-            known = self.names("clusters") + self.names("nodes") + self.names("gpus") + list(self._clouds)
+            known = self.names("clusters") + self.names("nodes") + self.names("gpus") + list(self.instances)
             where = "simgpu list clusters, nodes and gpus name them"
             meant = members(name, self.names("gpus")) or nearest(name, known, where=where)
             raise InputError(f"unknown cluster, node or GPU '{name}'{meant}")
@@ -212,7 +212,7 @@ class Catalogue(CatalogueFiles):
 
     def _node(self, cluster: str, name: str, overrides: Sequence[Override], blame: Blame) -> NodeSpec:
         """The node of a cluster: one of the catalogue, a machine of a cloud, or the file of that name beside it."""
-        if not self.find("nodes", name) and self.is_instance(name):
+        if not self.find("nodes", name) and name in self.instances:
             found = self.instance(name)
             return overridden(NodeSpec, found, found.model_dump(exclude_none=True), overrides)
         node = self.spec("nodes", self._beside(cluster, name), overrides, blame)
@@ -221,13 +221,13 @@ class Catalogue(CatalogueFiles):
 
     def _beside(self, cluster: str, node: str) -> str:
         """The node of a cluster: of one that is named by its path, also the file of that name beside it."""
-        beside = os.path.join(os.path.dirname(cluster), f"{node}.yaml")
+        beside = Path(cluster).with_name(f"{node}.yaml")
         given = is_overlay(cluster) and not self.find("nodes", node) and os.path.isfile(beside)
-        return beside if given else node
+        return str(beside) if given else node
 
     @cached_property
-    def _clouds(self) -> dict[str, InstancesSpec]:
-        """The cloud of each kind of machine, by the machine's name."""
+    def instances(self) -> dict[str, InstancesSpec]:
+        """The cloud of each machine that one rents by a name, such as p5.48xlarge."""
         found: dict[str, InstancesSpec] = {}
         for name in self.names("instances"):
             cloud = self.spec("instances", name)
@@ -235,19 +235,9 @@ class Catalogue(CatalogueFiles):
             found |= dict.fromkeys(cloud.instances, cloud)
         return found
 
-    def is_instance(self, name: str) -> bool:
-        """True if a name is that of a machine that a cloud rents, such as p5.48xlarge."""
-        return name in self._clouds
-
-    def instances(self) -> dict[str, InstancesSpec]:
-        """The cloud of each machine that one rents, by the machine's name."""
-        return dict(self._clouds)
-
     def instance(self, name: str) -> NodeSpec:
-        """The node that a machine of a cloud is. Raises `InputError` for an unknown name."""
-        cloud = self._clouds.get(name)
-        if cloud is None:
-            raise InputError(f"unknown instance '{name}'{nearest(name, self._clouds)}")
+        """The node that a machine of a cloud is, by one of the names of `instances`."""
+        cloud = self.instances[name]
         entry = cloud.instances[name]
         node = self.spec("nodes", entry.node)
         assert isinstance(node, NodeSpec)

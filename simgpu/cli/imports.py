@@ -33,9 +33,7 @@ def graph_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         quiet_option,
         format_option("table", "json", "csv"),
-        click.option(
-            "--gpu", metavar="NAME", default=GPU, show_default=True, help="GPU or cluster of the experiment."
-        ),
+        click.option("--gpu", metavar="NAME", default=GPU, show_default=True, help="GPU or cluster of the experiment."),
         out_option("FILE", "A .json file for the graph; or a .yaml for an experiment, and the graph beside it."),
         click.option(
             "--unknown",
@@ -61,12 +59,19 @@ def graph_options(command: Callable[..., Any]) -> Callable[..., Any]:
     epilog="Example: simgpu import topo.txt gpus.csv -o node.yaml",
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--gpu", metavar="NAME", help="GPU that the files do not name; of a network, what its experiment runs on.")
+@click.option(
+    "--gpu", metavar="NAME", help="GPU that the files do not name; of a network, what its experiment runs on."
+)
 @click.option("--network", metavar="LINK", help="What network adapters are, such as infiniband-ndr.")
+@click.option("--nodes", type=click.IntRange(1, 100_000), metavar="N", help="Write a cluster of N such nodes.")
 @click.option("--as-built", is_flag=True, help="Write a machine with a fault as it was built.")
 @click.option("--dim", "dims", multiple=True, metavar="NAME=N", help="ONNX: value of a free dimension; repeatable.")
-@click.option("--fused/--eager", default=False, help="ONNX: join kernels as a compiler does; or one each.  [default: eager]")
-@click.option("--unknown", type=click.Choice(["refuse", "memory"]), help="ONNX: operators not known.  [default: refuse]")
+@click.option(
+    "--fused/--eager", default=False, help="ONNX: join kernels as a compiler does; or one each.  [default: eager]"
+)
+@click.option(
+    "--unknown", type=click.Choice(["refuse", "memory"]), help="ONNX: operators not known.  [default: refuse]"
+)
 @out_option("FILE", "Node or cluster (.yaml); of a network its graph (.json) or an experiment.")
 @plot_options()
 @format_option("table", "json", "csv")
@@ -105,6 +110,7 @@ def _import_network(
     unknown: str | None,
     gpu: str | None,
     network: str | None,
+    nodes: int | None,
     as_built: bool,
     formats: tuple[str, ...],
     **options: Any,
@@ -114,7 +120,12 @@ def _import_network(
     from simgpu.model.imported.onnx_operators import read_onnx
     from simgpu.study.report.imported import dimensions
 
-    for name, given in (("--network", network), ("--as-built", as_built), ("--plot-format", formats)):
+    for name, given in (
+        ("--network", network),
+        ("--nodes", nodes),
+        ("--as-built", as_built),
+        ("--plot-format", formats),
+    ):
         if given:
             raise InputError("is of a machine; expected it without", file=file, key=name)
     _finish(folders, lambda: read_onnx(file, dimensions(dims), fused, unknown == "memory"), gpu=gpu or GPU, **options)
@@ -128,6 +139,7 @@ def _import_machine(
     unknown: str | None,
     gpu: str | None,
     network: str | None,
+    nodes: int | None,
     as_built: bool,
     style: str,
     out: Path | None,
@@ -145,7 +157,7 @@ def _import_machine(
             raise InputError("is of a network (ONNX); expected it without", key=name)
     if out is not None:
         command.check_ending(out)
-    options = Options(gpu, network, as_built, command.name_of(out))
+    options = Options(gpu, network, as_built, command.name_of(out), nodes)
     machine = command.import_machine(files, options, open_catalogue(folders))
     written = command.write(machine, out, plots, formats) if out is not None else []
     command.show(machine, style, sys.stdout)

@@ -63,7 +63,7 @@ class Measured:
 class Log:
     """A log of nccl-tests; `ranks` and `collective` where its comments say them.
 
-    `places` are host and device of each rank that is listed.
+    `places` are host and device of each rank that is listed, `threads` how many GPUs each process drives.
     """
 
     file: str
@@ -71,6 +71,7 @@ class Log:
     ranks: int | None
     collective: str | None
     places: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    threads: int = 1  # GPUs that one process drives
 
 
 def read_log(file: str | Path) -> Log:
@@ -78,7 +79,9 @@ def read_log(file: str | Path) -> Log:
     logs = list(read_logs(file))
     ranks = next((one.ranks for one in logs if one.ranks), None)
     named = [one.collective for one in logs if one.collective]
-    return Log(str(file), [row for one in logs for row in one.rows], ranks, named[-1] if named else None, logs[0].places)
+    return Log(
+        str(file), [row for one in logs for row in one.rows], ranks, named[-1] if named else None, logs[0].places
+    )
 
 
 def read_logs(file: str | Path) -> list[Log]:
@@ -122,6 +125,7 @@ class _Test:
     ranks: int = 0
     collective: str | None = None
     places: dict[int, tuple[str, int]] = field(default_factory=dict)
+    threads: int = 1
 
     def comment(self, line: str, path: Path, number: int) -> None:
         """Take what a line that is no row says: logs often leave some ranks out, so that the last one counts."""
@@ -131,6 +135,8 @@ class _Test:
             self.ranks = max(self.ranks, int(rank[1]) + 1)
             if rank[2]:
                 self.places[int(rank[1])] = (rank[2], int(rank[3]))
+        driven = re.search(r"#\s*nThread (\d{1,6}) nGpus (\d{1,6})\b", line)
+        self.threads = int(driven[1]) * int(driven[2]) if driven else self.threads
         started = re.search(r"(\w+)_perf\b", line)
         self.collective = (kind_of(started[1]) if started else None) or self.collective
         if commented:
@@ -138,13 +144,13 @@ class _Test:
 
     def log(self, file: str | Path) -> Log:
         """The test as a log of its own."""
-        return Log(str(file), self.rows, self.ranks or None, self.collective, self.places)
+        return Log(str(file), self.rows, self.ranks or None, self.collective, self.places, self.threads)
 
 
 def misfit(row: Measured, kind: str, n: int) -> str | None:
     """The sign that a row is not of `kind` over `n` GPUs: its redop, its root or its busbw; None where it may be."""
     adds = True if row.redop in SUMS else False if row.redop == "none" else None
-    if adds is not None and adds != (kind in REDUCING):
+    if adds is not None and adds != (kind in REDUCING) and kind != "send_recv":  # whose program prints either
         return f"redop '{row.redop}' does not go with {kind}"
     if row.root is not None and (row.root >= 0) != (kind in ROOTED):
         return f"root {row.root} does not go with {kind}"

@@ -389,7 +389,7 @@ def run(
 ) -> None:
     """Print the table of a cluster, or a log against it."""
     collective = _collective(options.collective)
-    if not (catalogue.find("clusters", name) or catalogue.find("nodes", name) or catalogue.is_instance(name)):
+    if not (catalogue.find("clusters", name) or catalogue.find("nodes", name) or name in catalogue.instances):
         known = catalogue.names("clusters") + catalogue.names("nodes")
         hint = nearest(name, known, where="simgpu list clusters and simgpu list nodes name them")
         raise InputError(f"unknown cluster or node '{name}'{hint}")

@@ -40,7 +40,7 @@ class Check:
 
     @property
     def speed(self) -> float:
-        """Measured over predicted as a speed: 0.8 is 20 % slower than it should be. Of peers alone, over their middle."""
+        """Measured over predicted as a speed: 0.8 is 20 % slower. Without a prediction, over the middle of peers."""
         of = self.predicted if self.predicted is not None else self.usual
         if not of:
             return 1.0
@@ -99,11 +99,15 @@ def blamed(checks: Sequence[Check]) -> list[str]:
             others = [one for one in mine if one.below and device not in one.devices]
             if below and 3 * len(below) >= 2 * len(pairs) and len(others) < len(below):
                 slow = median(one.speed for one in below)
-                found.append((slow, f"{device}: {len(below)} of its {len(pairs)} pairs are below, {_less(slow)} ({test})"))
+                found.append(
+                    (slow, f"{device}: {len(below)} of its {len(pairs)} pairs are below, {_less(slow)} ({test})")
+                )
                 named.add(f"{test}|{device}")
-    for one in checks:
-        if one.below and not any(f"{one.test}|{device}" in named for device in one.devices):
-            found.append((one.speed, sentence(one)))
+    found += [
+        (one.speed, sentence(one))
+        for one in checks
+        if one.below and not any(f"{one.test}|{device}" in named for device in one.devices)
+    ]
     return [text for _, text in sorted(found)]
 
 
@@ -119,9 +123,11 @@ def sentence(one: Check) -> str:
     if one.status == ODD and one.usual is not None:
         slower = one.measured / one.usual if one.unit != "s" else one.usual / one.measured
         usual = format_si(one.usual, one.unit)
-        return f"{one.place}: {format_si(one.measured, one.unit)}, {100 * (1 - slower):.0f} % below its peers' {usual} ({one.test})"
+        less = f"{100 * (1 - slower):.0f} % below its peers' {usual}"
+        return f"{one.place}: {format_si(one.measured, one.unit)}, {less} ({one.test})"
     if one.predicted is None:
         return f"{one.place}: {one.note} ({one.test})"
     end = one.p90 if one.unit == "s" else one.p10
-    return (f"{one.place}: {format_si(one.measured, one.unit)}, {how} than the {format_si(one.predicted, one.unit)} that it"
-            f" should have, beyond the interval's {format_si(end, one.unit)} ({one.test})")  # fmt: skip
+    should = f"{how} than the {format_si(one.predicted, one.unit)} that it should have"
+    beyond = f"beyond the interval's {format_si(end, one.unit)}"
+    return f"{one.place}: {format_si(one.measured, one.unit)}, {should}, {beyond} ({one.test})"

@@ -13,7 +13,7 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.lab.acceptance.checks import BELOW, ODD, OK, Check, blamed, judged
-from simgpu.lab.acceptance.logs import Asked, checks_of
+from simgpu.lab.acceptance.logs import Asked, checks_of, warnings
 from simgpu.settings import hardware_overrides
 from simgpu.units import format_si
 from simgpu.version import __version__
@@ -29,6 +29,7 @@ class Acceptance:
     cluster: Cluster
     checks: tuple[Check, ...]
     findings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def below(self) -> bool:
@@ -50,7 +51,8 @@ def accept(name: str, logs: Sequence[Path], settings: Sequence[str], asked: Aske
     if not logs:
         raise InputError("no log is given; expected --log FILE", key="--log")
     checks = judged([check for log in logs for check in checks_of(log, cluster, asked, catalogue)])
-    return Acceptance(cluster, tuple(checks), tuple(blamed(checks)))
+    odd = tuple(warning for log in logs for warning in warnings(log))
+    return Acceptance(cluster, tuple(checks), tuple(blamed(checks)), odd)
 
 
 def lines(done: Acceptance) -> list[dict[str, str]]:
@@ -98,7 +100,7 @@ def show(done: Acceptance, style: str, out: IO[str]) -> None:
         print_csv([one.row() for one in done.checks], out)
     else:
         rows = lines(done)
-        notes = [*done.findings[:SHOWN], done.verdict]
+        notes = [*done.findings[:SHOWN], *done.warnings, done.verdict]
         if len(rows) > SHOWN:
             notes.insert(0, f"{len(rows) - SHOWN} more lines: --format csv has all of them")
         print_table(rows[:SHOWN], tuple(rows[0]), f"{done.cluster.name}: {done.cluster.gpu.title}", notes, out)
@@ -108,6 +110,7 @@ def document(done: Acceptance) -> dict[str, Any]:
     """The answer for programs."""
     return {
         "cluster": done.cluster.name, "below": done.below, "verdict": done.verdict, "findings": list(done.findings),
+        "warnings": list(done.warnings),
         "checks": [one.row() for one in done.checks],
     }  # fmt: skip
 
@@ -139,9 +142,11 @@ def _heading(done: Acceptance) -> str:
 
 def _explained(done: Acceptance) -> str:
     day = datetime.date.today().isoformat()
-    return (f"Measured on the machine, predicted by simgpu {__version__} for '{done.cluster.name}' ({day}). 80 % of machines"
-            f" in order lie within the interval; '{BELOW}' is beyond its slow end, '{ODD}' far behind what is alike on the"
-            " same machine.")  # fmt: skip
+    return (
+        f"Measured on the machine, predicted by simgpu {__version__} for '{done.cluster.name}' ({day}). 80 % of machines in"
+        f" order lie within the interval; '{BELOW}' is beyond its slow end, '{ODD}' far behind what is alike on the same"
+        " machine."
+    )
 
 
 def _markdown(done: Acceptance) -> str:
@@ -150,7 +155,9 @@ def _markdown(done: Acceptance) -> str:
     body = "\n".join("| " + " | ".join(_cell(row[name]) for name in names) + " |" for row in rows)
     findings = "\n".join(f"- {one}" for one in done.findings) or "- nothing is below"
     head = f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
-    return (f"# {_heading(done)}\n\n**{done.verdict}**\n\n{findings}\n\n## Checks\n\n{head}\n{body}\n\n{_explained(done)}\n")
+    return (
+        f"# {_heading(done)}\n\n**{done.verdict}**\n\n{findings}\n\n## Checks\n\n{head}\n{body}\n\n{_explained(done)}\n"
+    )
 
 
 def _cell(text: str) -> str:
@@ -168,6 +175,9 @@ def _html(done: Acceptance) -> str:
     findings = "\n".join(f"<li>{html.escape(one)}</li>" for one in done.findings) or "<li>nothing is below</li>"
     look = ("body{font:15px sans-serif;max-width:70em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
             "td,th{border:1px solid #ccc;padding:.3em .6em;text-align:left}.below{background:#fde8e4}")  # fmt: skip
-    return (f"<!doctype html>\n<meta charset=utf-8>\n<title>{html.escape(_heading(done))}</title>\n<style>{look}</style>\n"
-            f"<h1>{html.escape(_heading(done))}</h1>\n<p><b>{html.escape(done.verdict)}</b></p>\n<ul>\n{findings}\n</ul>\n"
-            f"<table>\n<tr>{head}</tr>\n{body}\n</table>\n<p>{html.escape(_explained(done))}</p>\n")  # fmt: skip
+    heading, verdict, explained = (html.escape(text) for text in (_heading(done), done.verdict, _explained(done)))
+    return (
+        f"<!doctype html>\n<meta charset=utf-8>\n<title>{heading}</title>\n<style>{look}</style>\n<h1>{heading}</h1>\n"
+        f"<p><b>{verdict}</b></p>\n<ul>\n{findings}\n</ul>\n<table>\n<tr>{head}</tr>\n{body}\n</table>\n"
+        f"<p>{explained}</p>\n"
+    )

@@ -85,9 +85,17 @@ def table(file: Path, cluster: Cluster, catalogue: Catalogue) -> Iterator[Check]
                 if made > MOST:
                     raise InputError(f"holds more than {MOST:,} rows", file=file, line=int(one.lines[row]))
                 shape = ", ".join(f"{name} {_value(one, name, row)}" for name in part.shape)
-                yield Check(str(file), f"{part.op} {part.dtype} {shape}".replace("  ", " "), "GPU", float(measured[i]), "s",
-                            float(seconds[i]), float(seconds[i] * low[i]), float(seconds[i] * high[i]),
-                            note=f"line {int(one.lines[row])}")  # fmt: skip
+                yield Check(
+                    str(file),
+                    f"{part.op} {part.dtype} {shape}".replace("  ", " "),
+                    "GPU",
+                    float(measured[i]),
+                    "s",
+                    float(seconds[i]),
+                    float(seconds[i] * low[i]),
+                    float(seconds[i] * high[i]),
+                    note=f"line {int(one.lines[row])}",
+                )
     if not made:
         why = f" (line {skipped[0].line}: {skipped[0].problem})" if skipped else ""
         raise InputError(f"holds no row that is predicted on {cluster.gpu.name}{why}", file=file)

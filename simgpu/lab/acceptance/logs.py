@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.machine import topology_of
 from simgpu.lab.acceptance import kernels, wires
 from simgpu.lab.acceptance.checks import Check
+from simgpu.lab.launchers import bare
 from simgpu.lab.logs.links import Matrix, Transfer, matrices, tool_of, transfers
 from simgpu.lab.logs.text import lines_of
 from simgpu.lab.nccl_logs import DTYPES, Log, Measured, misfit, read_logs
@@ -67,7 +69,11 @@ def checks_of(file: Path, cluster: Cluster, asked: Asked, catalogue: Catalogue) 
 
 
 def _collective(log: Log, cluster: Cluster, asked: Asked) -> Iterator[Check]:
-    """The largest message, as bandwidth, and the smallest, as time."""
+    """The largest message, as bandwidth, and the smallest, as time.
+
+    Times of small messages are predicted for a process of its own for each GPU: one that drives several launches
+    their kernels one after another.
+    """
     kind = _kind(log, asked)
     gpus = _gpus(log, kind, cluster, asked)
     rows = [row for row in log.rows if row.size]
@@ -83,7 +89,7 @@ def _collective(log: Log, cluster: Cluster, asked: Asked) -> Iterator[Check]:
             factor = bus_factor(kind, n) * row.size
             yield Check(log.file, name, place, factor / row.out_of_place, "B/s", factor / seconds, factor / high,
                         factor / low, note=f"line {row.line}")  # fmt: skip
-        elif row.size <= 2**20:
+        elif row.size <= 2**20 and log.threads == 1:
             yield Check(log.file, name, place, row.out_of_place, "s", seconds, low, high, note=f"line {row.line}")
 
 
@@ -133,26 +139,50 @@ def _gpus(log: Log, kind: str, cluster: Cluster, asked: Asked) -> list[int]:
     if wrong:
         raise InputError(f"{wrong}; say which it is with --collective and --gpus", file=log.file)
     if ranks > cluster.gpu_count:
-        raise InputError(f"is of {ranks} GPUs; '{cluster.name}' has {cluster.gpu_count} (--set cluster.nodes=N)",
-                         file=log.file)  # fmt: skip
+        more = (
+            "--set cluster.nodes=N"
+            if cluster.spec.fabric is not None
+            else "simgpu import with --nodes writes a cluster"
+        )
+        raise InputError(f"is of {ranks} GPUs; '{cluster.name}' has {cluster.gpu_count} ({more})", file=log.file)
     if ranks < 2:
         raise InputError(f"is of {ranks} GPU; expected two or more", file=log.file)
     each = cluster.gpus_per_node
     if len(log.places) == ranks:
         hosts = {host: i for i, host in enumerate(dict.fromkeys(host for host, _ in log.places.values()))}
         listed = [hosts[host] * each + device for _, (host, device) in sorted(log.places.items())]
-        if len(set(listed)) == ranks and max(listed) < cluster.gpu_count and all(d < each for _, d in log.places.values()):
+        if (
+            len(set(listed)) == ranks
+            and max(listed) < cluster.gpu_count
+            and all(d < each for _, d in log.places.values())
+        ):
             return listed
     return list(range(ranks))
 
 
 def _by_factor(factor: float, cluster: Cluster) -> int | None:
-    """How many ranks an all-reduce had, by busbw over algbw = 2 (n - 1) / n: a whole number of nodes where it may be."""
+    """How many ranks an all-reduce had, by busbw over algbw = 2 (n - 1) / n: of several nodes, all GPUs of each."""
     if not 1 <= factor < 2:
         return None
     n = 2 / (2 - factor)
     each = cluster.gpus_per_node
     return max(2, round(n) if n <= each else round(n / each) * each)
+
+
+def warnings(file: Path) -> list[str]:
+    """What does not fit together in a log of nvbandwidth: more columns than it lists devices."""
+    devices: set[int] = set()
+    most = 0
+    if tool_of(file) != "nvbandwidth":
+        return []
+    for _, raw in lines_of(file):
+        if listed := re.match(r"^Device (\d{1,4}): ", bare(raw)):
+            devices.add(int(listed[1]))
+    for matrix in matrices(file):
+        most = max([most, *(max(pair) + 1 if matrix.pair else pair[1] + 1 for pair in matrix.cells)])
+    if devices and most > len(devices):
+        return [f"{file.name} lists {len(devices)} devices and has matrices of {most}: was it edited?"]
+    return []
 
 
 # ---- copies ----------------------------------------------------------------------------------------------
@@ -162,7 +192,7 @@ def _matrix(file: Path, matrix: Matrix, cluster: Cluster) -> Iterator[Check]:
     """Each pair of GPUs one way, or each GPU and its host; other matrices have no prediction."""
     name = matrix.name.removeprefix("Running ")
     test = name.partition(" (")[0]
-    if matrix.late or "idirectional" in name and not name.startswith("Unidirectional"):
+    if matrix.late or ("idirectional" in name and not name.startswith("Unidirectional")):
         return
     if matrix.pair and ("read" in name or "write" in name or "P2P" in name):
         yield from _pairs(file, matrix, test, cluster)

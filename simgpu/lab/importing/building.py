@@ -14,11 +14,12 @@ from typing import Any
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, nearest
-from simgpu.hardware.derive import base_name
+from simgpu.hardware.derive import base_name, is_slice
 from simgpu.hardware.parts import HOST
 from simgpu.hardware.spec import GPUSpec, LinkSpec, NodeSpec, PCIeSwitch
 from simgpu.lab.importing.joining import Joined
-from simgpu.lab.importing.parts import Device, Found, Group, Lane, Place
+from simgpu.lab.importing.names import gpu_named
+from simgpu.lab.importing.parts import Device, Fabric, Found, Group, Lane, Place
 from simgpu.lab.importing.wiring import faults, wiring
 from simgpu.version import __version__
 
@@ -39,6 +40,7 @@ class Options:
     network: str | None = None
     as_built: bool = False
     name: str = "machine"
+    nodes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class _Builder:
         self.notes = list(joined.notes)
         self.keys = {one.file: _key(one, i) for i, one in enumerate(found)}
         day = datetime.date.today().isoformat()
-        self.sources = {self.keys[one.file]: f"{Path(one.file).name} ({one.kind}), read on {day} by simgpu {__version__}"
+        self.sources = {self.keys[one.file]: f"{Path(one.file).name} ({one.kind}), read {day} by simgpu {__version__}"
                         for one in found}  # fmt: skip
         self.like = _most_like(joined, catalogue)
         words = f"as in {self.like.name} of simgpu {__version__}" if self.like else HOST
@@ -73,7 +75,8 @@ class _Builder:
 
     def built(self) -> Built:
         node = self._node()
-        cluster = self._cluster() if self.joined.fabric is not None and self.joined.fabric.nodes > 1 else None
+        told = self.joined.fabric.nodes if self.joined.fabric is not None else 1
+        cluster = self._cluster(self.options.nodes or told) if (self.options.nodes or told) > 1 else None
         if self.assumed:
             like = f"as in {self.like.name}" if self.like else "those of a plain host"
             self.notes.append(f"not told, so {like}: {', '.join(dict.fromkeys(self.assumed))}")
@@ -108,9 +111,11 @@ class _Builder:
     def _whole(self) -> dict[str, Any]:
         """A node of which files give GPUs alone: that of the catalogue with as many of them."""
         like, count = self.like, self.joined.count
+        if is_slice(self.joined.gpu):
+            return self._sliced(count)
         if like is None or like.gpu_count != count:
-            raise InputError(f"{count or 'how many'} x {self.joined.gpu.name}: how they are joined is not told, and no node"
-                             " of the catalogue has them; expected the output of nvidia-smi topo -m with it")  # fmt: skip
+            what = f"{count or 'how many'} x {self.joined.gpu.name}: how they are joined is not told"
+            raise InputError(f"{what}, and no node of the catalogue has them; expected nvidia-smi topo -m with it")
         self.notes.append(f"how the GPUs are joined is not told: taken as in {like.name}")
         node = _dumped(like)
         used = _sources_in(node)
@@ -120,6 +125,15 @@ class _Builder:
             node["nic"]["port"] = self._named_port(self.options.network)
             node["sources"]["option"] = self.sources["option"]
         return node
+
+    def _sliced(self, count: int) -> dict[str, Any]:
+        """A host with slices of GPUs, which have no links to each other."""
+        gpu = self.joined.gpu
+        self.assumed.append("the host")
+        self.sources[ASSUMED] = f"not in these files; {HOST}"
+        socket = {"memory_bandwidth": _figure(307.2, "GB/s"), "devices": ["gpu"] * count}
+        return {"name": self.options.name, "title": f"{count} x {gpu.title}", "gpu": gpu.name, "sources": self.sources,
+                "sockets": [socket], "peer_to_peer_scope": {"value": "switch", "source": ASSUMED}}  # fmt: skip
 
     def _socket(self, place: Place) -> dict[str, Any]:
         like = self.like.sockets[0] if self.like else None
@@ -163,13 +177,15 @@ class _Builder:
     def _pcie(self, lane: Lane) -> dict[str, Any]:
         """The port of a switch: as told, else as wide and fast as the GPU's."""
         own = self.joined.gpu.host_link
-        link = own.link if own.link.startswith("pcie") else "pcie-5"
+        like = next((one.switch for one in _switches(self.like)), None)
+        link = like.link if like is not None else own.link if own.link.startswith("pcie") else "pcie-5"
         told = GENERATIONS.get(lane.rate)
         if lane.rate and told is None:
             self.assumed.append(f"rates of PCIe ports (told: {lane.rate:g} GT/s, as idle links say)")
         elif not lane.rate:
             self.assumed.append("ports of PCIe switches")
-        width = lane.width or (int(own.lanes.si) if own.link.startswith("pcie") else 16)
+        usual = like.lanes.si if like is not None else own.lanes.si if own.link.startswith("pcie") else 16
+        width = lane.width or int(usual)
         return {"link": told or link, "lanes": {"value": width, "source": self._tree() if lane.width else ASSUMED}}
 
     def _tree(self) -> str:
@@ -212,8 +228,8 @@ class _Builder:
         if like is not None and alike and (like.nvlink is None or like.nvlink.topology in ("nvswitch", "full-mesh")):
             self.assumed.append("links between GPUs")
             return {"topology": like.nvlink.topology} if like.nvlink else None
-        raise InputError(f"no file shows the links between the {count} GPUs ('{gpu.name}' has some); expected the output of"
-                         " nvidia-smi topo -m with it")  # fmt: skip
+        what = f"no file shows the links between the {count} GPUs ('{gpu.name}' has some)"
+        raise InputError(f"{what}; expected the output of nvidia-smi topo -m with it")
 
     def _nic(self, nics: Sequence[Device]) -> dict[str, Any]:
         like = self.like.nic if self.like else None
@@ -285,29 +301,41 @@ class _Builder:
 
     # ---- the cluster -------------------------------------------------------------------------------------
 
-    def _cluster(self) -> dict[str, Any]:
-        fabric = self.joined.fabric
-        assert fabric is not None
+    def _cluster(self, nodes: int) -> dict[str, Any]:
+        fabric = self.joined.fabric or Fabric(nodes)
         key = self.keys.get(self.joined.fabric_from, ASSUMED)
-        port: Mapping[str, Any] = self._port([]) if fabric.speed or self.options.network else self._like_port()
+        told = bool(fabric.speed or self.options.network)
+        port: Mapping[str, Any] = self._port([]) if told else self._like_port()
+        source = key
+        if self.options.nodes:
+            source = "nodes"
+            self.sources["nodes"] = f"--nodes {nodes}, as asked for"
         block: dict[str, Any] = {"topology": "rail-fat-tree" if fabric.rails is not False else "fat-tree", **port}
         if fabric.latency:
             block["latency"] = {"value": fabric.latency * 1e6, "unit": "us", "source": key}
-        leaf = fabric.nodes_per_leaf or min(fabric.nodes, PORTS // 2)
+        leaf = fabric.nodes_per_leaf or min(nodes, PORTS // 2)
         if not fabric.nodes_per_leaf:
             self.assumed.append("nodes of a leaf switch")
         if not fabric.oversubscription:
             self.assumed.append("oversubscription (1)")
+        own = sum(one.kind == "nic" for place in self.joined.places for one in place.devices)
+        if fabric.nics and own and fabric.nics != own:
+            self.notes.append(
+                f"the fabric shows {fabric.nics} adapters a host, the node {own}: are they the same hosts?"
+            )
         block["nodes_per_leaf"] = {"value": leaf, "source": key if fabric.nodes_per_leaf else ASSUMED}
         ratio = round(fabric.oversubscription or 1.0, 3)
         block["oversubscription"] = {"value": ratio, "source": key if fabric.oversubscription else ASSUMED}
         node = f"{self.options.name}-node"
         return {
-            "name": self.options.name, "title": f"{fabric.nodes} x {self.joined.gpu.title} nodes", "node": node,
-            "sources": self.sources, "nodes": {"value": fabric.nodes, "source": key}, "fabric": block,
+            "name": self.options.name, "title": f"{nodes} nodes of {self.joined.gpu.title}", "node": node,
+            "sources": self.sources, "nodes": {"value": nodes, "source": source}, "fabric": block,
         }  # fmt: skip
 
     def _like_port(self) -> dict[str, Any]:
+        told = next((one for place in self.joined.places for one in place.devices if one.kind == "nic"), None)
+        if told is not None:
+            return self._port([one for place in self.joined.places for one in place.devices if one.kind == "nic"])
         port = self.like.nic.port if self.like and self.like.nic else None
         if port is None:
             raise InputError("what network joins the nodes is not told; expected --network LINK (simgpu list links)")
@@ -317,7 +345,7 @@ class _Builder:
 
 def _key(one: Found, i: int) -> str:
     """A short name of a file among the sources."""
-    words = {"topo": "topo", "query": "query", "-q": "query", "-L": "list", "graph": "graph", "NCCL": "xml",
+    words = {"graph": "graph", "NCCL": "xml", "topo -m": "topo", "query": "query", "-q": "query", "-L": "list",
              "lstopo": "lstopo", "ibnet": "fabric", "Slurm": "slurm", "Kubernetes": "labels"}  # fmt: skip
     name = next((short for word, short in words.items() if word in one.kind), "file")
     return name if i == 0 else f"{name}{i + 1}"
@@ -325,22 +353,39 @@ def _key(one: Found, i: int) -> str:
 
 def _most_like(joined: Joined, catalogue: Catalogue) -> NodeSpec | None:
     """The node of the catalogue with this GPU, as many of them, and adapters where this one has some."""
-    if joined.instance and catalogue.is_instance(joined.instance):
+    if joined.instance and joined.instance in catalogue.instances:
         return catalogue.instance(joined.instance)
     count = joined.count or sum(one.kind == "gpu" for place in joined.places for one in place.devices)
     nics = any(one.kind == "nic" for place in joined.places for one in place.devices)
     linked = bool(joined.wires)
     mine = base_name(joined.gpu.name)
-    fitting = []
-    for name in catalogue.names("nodes"):
-        node = catalogue.spec("nodes", name)
-        assert isinstance(node, NodeSpec)
-        gpu = catalogue.spec("gpus", node.gpu)
-        assert isinstance(gpu, GPUSpec)
-        if node.gpu == mine or _board(gpu) == _board(joined.gpu):
-            fitting.append(node)
-    return min(fitting, default=None, key=lambda one: (nics and one.nic is None, abs(one.gpu_count - count), one.gpu != mine,
-                                                       linked != (one.nvlink is not None), one.name))  # fmt: skip
+    same = [_node(catalogue, name) for name in catalogue.names("nodes") if _gpu_of(catalogue, name) == mine]
+    if not any(node.gpu_count == count for node in same):
+        same += [node for name in catalogue.names("nodes") if (node := _node(catalogue, name)).gpu != mine
+                 and _board(gpu_named(node.gpu, catalogue, "gpu")) == _board(joined.gpu)]  # fmt: skip
+    return min(
+        same,
+        default=None,
+        key=lambda one: (
+            nics and one.nic is None,
+            abs(one.gpu_count - count),
+            one.gpu != mine,
+            linked != (one.nvlink is not None),
+            one.name,
+        ),
+    )
+
+
+def _gpu_of(catalogue: Catalogue, node: str) -> object:
+    """The GPU that the file of a node names, without all the rest of it."""
+    file = catalogue.find("nodes", node)
+    return catalogue.document(file).data.get("gpu") if file is not None else None
+
+
+def _node(catalogue: Catalogue, name: str) -> NodeSpec:
+    node = catalogue.spec("nodes", name)
+    assert isinstance(node, NodeSpec)
+    return node
 
 
 def _board(gpu: GPUSpec) -> tuple[object, ...]:

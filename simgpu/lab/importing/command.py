@@ -56,7 +56,9 @@ def check_ending(out: Path) -> None:
     if out.suffix not in ENDINGS:
         raise InputError("expected a file named .yaml: a node of the catalogue", file=out)
     if name_of(out) != out.stem:
-        raise InputError(f"expected a name of letters, digits, '.', '-' and '_', such as '{name_of(out)}.yaml'", file=out)
+        raise InputError(
+            f"expected a name of letters, digits, '.', '-' and '_', such as '{name_of(out)}.yaml'", file=out
+        )
 
 
 def named(built: Built, out: Path) -> Built:
@@ -81,15 +83,30 @@ def import_machine(files: Sequence[str], options: Options, catalogue: Catalogue)
 
 
 def _of_instance(name: str, options: Options, catalogue: Catalogue) -> Built:
-    """The node of a machine that a cloud rents."""
+    """The node of a machine that a cloud rents, or a cluster of some: its adapters' network, one leaf switch."""
     node = catalogue.instance(name)
     data: dict[str, Any] = node.model_dump(exclude_none=True, exclude_defaults=True)
     data["name"] = options.name
-    entry = catalogue.instances()[name].instances[name]
+    entry = catalogue.instances[name].instances[name]
     notes = [f"{name}: the board and the host of {entry.node}", *([f"{name}: {entry.note}"] if entry.note else [])]
     if options.gpu or options.network:
         raise InputError(f"is known of {name}; expected it without", key="--gpu" if options.gpu else "--network")
-    return Built(data, None, tuple(notes))
+    if not options.nodes or options.nodes == 1:
+        return Built(data, None, tuple(notes))
+    if node.nic is None:
+        raise InputError(f"{name} has no adapter in the catalogue; expected one node", key="--nodes")
+    port = node.nic.port.model_dump(exclude_none=True, exclude_defaults=True)
+    asked = {"source": "asked"}
+    notes.append("what is above the nodes is not published: one leaf switch for up to 32 nodes, nothing oversubscribed")
+    cluster = {
+        "name": options.name, "title": f"{options.nodes} x {name}", "node": f"{options.name}-node",
+        "sources": {**data.get("sources", {}), "asked": f"--nodes {options.nodes}, as asked for",
+                    "assumed": "not published; assumed"},
+        "nodes": {"value": options.nodes, **asked},
+        "fabric": {"topology": "rail-fat-tree", **port,
+                   "nodes_per_leaf": {"value": min(options.nodes, 32), "source": "assumed"}, "oversubscription": {"value": 1, "source": "assumed"}},
+    }  # fmt: skip
+    return Built(data, cluster, tuple(notes))
 
 
 # ---- what is shown ---------------------------------------------------------------------------------------
@@ -132,8 +149,10 @@ def show(machine: Machine, style: str, out: IO[str]) -> None:
     out.write("\n".join(shown) + "\n")
     if cluster.spec.fabric is not None:
         fabric = cluster.spec.fabric
-        out.write(f"fabric: {fabric.topology}, {fabric.lanes.si:g} x {fabric.link} a port,"
-                  f" {fabric.nodes_per_leaf.si:g} nodes a leaf switch, oversubscription {fabric.oversubscription.si:g}\n")
+        out.write(
+            f"fabric: {fabric.topology}, {fabric.lanes.si:g} x {fabric.link} a port,"
+            f" {fabric.nodes_per_leaf.si:g} nodes a leaf switch, oversubscription {fabric.oversubscription.si:g}\n"
+        )
     if 1 < cluster.gpus_per_node <= drawing.MOST:
         out.write("\n" + drawing.matrix_text(cluster, legend=False).expandtabs(6) + "\n")
     if machine.notes:

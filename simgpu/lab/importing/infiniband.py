@@ -26,7 +26,7 @@ _UNNAMED = re.compile(r"ConnectX|Mellanox Technologies|Aggregation Node")
 
 @dataclass
 class Box:
-    """A switch or an adapter: the line of its heading, its description, peers by port with the link's rate in bits/s."""
+    """A switch or an adapter: the line of its heading, its description, peers by port with their rates in bits/s."""
 
     line: int
     kind: str

@@ -41,13 +41,14 @@ class Joined:
 
 
 def join(found: Sequence[Found], gpu: str | None, catalogue: Catalogue) -> Joined:
-    """One machine of what several files say. Raises `InputError` where they contradict each other or leave too much out."""
+    """One machine of what several files say. Raises `InputError` where they contradict each other or say too little."""
     notes = [f"{_short(one)}: {note}" for one in found for note in one.notes]
-    tree = _first(found, TREES, lambda one: bool(one.places))
+    hides = [one for one in found if one.links is not None and not one.links.whole]  # so that it shows PCIe alone
+    tree = _first([*hides, *(one for one in found if one not in hides)], TREES, lambda one: bool(one.places))
     linked = _first(found, LINKED, lambda one: one.links is not None and one.links.whole)
     hidden = _first(found, LINKED, lambda one: one.links is not None and not one.links.whole)
     counts = _counts(found)
-    spec, source = _gpu(found, gpu, tree, linked, catalogue, notes)
+    spec, source = _gpu(found, gpu, linked, catalogue, notes)
     slices = _slices(found)
     places, numbers = _numbered(tree, spec) if tree else ((), {})
     wires, switched = None, False
@@ -60,8 +61,9 @@ def join(found: Sequence[Found], gpu: str | None, catalogue: Catalogue) -> Joine
         notes.append(f"{_short(hidden)} hides the links between GPUs")
     fabric = _first(found, (), lambda one: one.fabric is not None)
     instance = next((one.instance for one in found if one.instance), "")
+    rented = catalogue.instance(instance).gpu_count if instance in catalogue.instances else 0
     return Joined(
-        spec, source, slices or (counts[0][0] if counts else 0), places, tree.file if tree else "", wires,
+        spec, source, slices or (counts[0][0] if counts else rented), places, tree.file if tree else "", wires,
         linked.file if linked else "", switched, fabric.fabric if fabric else None, fabric.file if fabric else "",
         instance, numbers, tuple(notes),
     )  # fmt: skip
@@ -93,8 +95,7 @@ def _counts(found: Sequence[Found]) -> list[tuple[int, str]]:
 
 
 def _gpu(
-    found: Sequence[Found], wanted: str | None, tree: Found | None, linked: Found | None, catalogue: Catalogue,
-    notes: list[str],
+    found: Sequence[Found], wanted: str | None, linked: Found | None, catalogue: Catalogue, notes: list[str]
 ) -> tuple[GPUSpec, str]:  # fmt: skip
     """The GPU, and which file names it."""
     if wanted is not None:
@@ -106,13 +107,15 @@ def _gpu(
         devices = [device for place in one.places for device in place.devices if device.kind == "gpu"]
         models = {device.model or device.pci for device in devices if device.model or device.pci}
         if len(models) > 1:
-            raise InputError(f"shows GPUs of {len(models)} kinds ({', '.join(sorted(models))}); expected one", file=one.file)
+            raise InputError(
+                f"shows GPUs of {len(models)} kinds ({', '.join(sorted(models))}); expected one", file=one.file
+            )
         if models:
             return _of_device(devices[0], one, catalogue), one.file
         if one.model:
             return _printed(one.model, catalogue, one.file), one.file
     instance = next((one for one in found if one.instance), None)
-    if instance is not None and catalogue.is_instance(instance.instance):
+    if instance is not None and instance.instance in catalogue.instances:
         return names.gpu_named(catalogue.instance(instance.instance).gpu, catalogue, "gpu"), instance.file
     raise InputError(f"which GPU it has is not in {' or '.join(_short(one) for one in found)}"
                      f"{_candidates(linked, catalogue)}", key="--gpu")  # fmt: skip
@@ -148,7 +151,9 @@ def _of_facts(one: Found, catalogue: Catalogue, notes: list[str]) -> GPUSpec:
     """The GPU of a list, with a power cap where all of its limits are below the card's own."""
     models = {fact.model for fact in one.facts}
     if len(models) > 1:
-        raise InputError(f"lists GPUs of {len(models)} kinds ({', '.join(sorted(models))}); expected one", file=one.file)
+        raise InputError(
+            f"lists GPUs of {len(models)} kinds ({', '.join(sorted(models))}); expected one", file=one.file
+        )
     first = one.facts[0]
     spec = _printed(first.model, catalogue, one.file, first.memory)
     profiles = {fact.slices for fact in one.facts}
@@ -215,7 +220,9 @@ def _sockets(places: Sequence[Place], spec: GPUSpec) -> list[Place]:
         sides = [int(place.numa[0] >= half) for place in places]
     else:
         sides = [int(2 * i >= len(places)) for i in range(len(places))]
-    return [_merged([place for place, at in zip(places, sides, strict=True) if at == side]) for side in sorted(set(sides))]
+    return [
+        _merged([place for place, at in zip(places, sides, strict=True) if at == side]) for side in sorted(set(sides))
+    ]
 
 
 def _merged(places: Sequence[Place]) -> Place:

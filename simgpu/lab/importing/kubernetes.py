@@ -1,8 +1,8 @@
 """Labels of Kubernetes nodes: `kubectl get nodes -o json` (or yaml), or `--show-labels`.
 
-Labels: NVIDIA GPU feature discovery (nvidia.com/gpu.product, .count, .memory in MiB), Kubernetes' well-known
-node.kubernetes.io/instance-type, and those of a node's leaf switch: NVIDIA/topograph (network.topology.nvidia.com/leaf),
-Amazon EKS (topology.k8s.aws/network-node-layer-3).
+Labels: NVIDIA GPU feature discovery (nvidia.com/gpu.product, .count), Kubernetes' well-known
+node.kubernetes.io/instance-type, and those of a node's leaf switch: NVIDIA/topograph
+(network.topology.nvidia.com/leaf), Amazon EKS (topology.k8s.aws/network-node-layer-3).
 """
 
 from __future__ import annotations

@@ -45,7 +45,11 @@ def read(file: Path, root: Element) -> Found:
     gpus = [one for place in places for one in place.devices if one.kind == "gpu"]
     if not gpus:
         pci = any(one.get("type") == "PCIDev" for one in root.iter("object"))
-        why = "PCI class 0300, 0302 or 1200 of NVIDIA or AMD" if pci else "lists no PCI devices: lstopo --of xml lists them"
+        why = (
+            "PCI class 0300, 0302 or 1200 of NVIDIA or AMD"
+            if pci
+            else "lists no PCI devices: lstopo --of xml lists them"
+        )
         raise InputError(f"shows no GPU ({why})", file=file)
     machine = next((_info(one, "DMIProductName") for one in root.iter("object") if one.get("type") == "Machine"), "")
     links = _links(root, [one.name for one in gpus])

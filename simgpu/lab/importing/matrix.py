@@ -83,6 +83,12 @@ def read(file: Path, text: str) -> Found:
         {gpu: rows[gpu].numa for gpu in gpus if gpu in rows}, {gpu: rows[gpu].cpus for gpu in gpus if gpu in rows},
     )  # fmt: skip
     places, notes = places_of(seen, lambda kind, name: Device(kind, names.get(name, name)))
+    alone = [one.devices[0].name for place in places for one in place.groups if len(one.devices) == 1
+             and one.devices[0].kind == "gpu"]  # fmt: skip
+    if links.counts and len(alone) > 1:
+        notes.append(
+            f"links hide which of {alone[0]} ... {alone[-1]} share a PCIe switch: nvidia-smi topo -mp shows it"
+        )
     cut = [gpu for gpu in gpus if gpu not in rows or len(rows[gpu].cells) < len(labels)]
     if cut:
         notes.append(f"the output is cut: {', '.join(cut)} told from the other half of the matrix")
@@ -94,13 +100,17 @@ def _is_row(words: Sequence[str]) -> bool:
 
 
 def _header(lines: Sequence[str]) -> int | None:
-    """The position of the line of column names."""
+    """The position of the line of column names: devices, each with a number, then 'CPU Affinity' or nothing."""
     for n, line in enumerate(lines):
         words = unmarked(line).split()
-        if words and _GPU.fullmatch(words[0]) and (len(words) == 1 or not _CELL.fullmatch(words[1])):
-            following = words[1] if len(words) > 1 else ""
-            if _GPU.fullmatch(following) or following == "CPU" or "mlx" in following or "NIC" in following:
-                return n
+        names = words[: words.index("CPU")] if "CPU" in words else words
+        if (
+            any(_GPU.fullmatch(word) for word in names)
+            and (len(names) > 1 or "CPU" in words)
+            and all(_LABEL.fullmatch(word) and any(letter.isdigit() for letter in word) for word in names)
+            and not any(_CELL.fullmatch(word) for word in names)
+        ):
+            return n
     return None
 
 

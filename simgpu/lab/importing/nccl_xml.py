@@ -1,7 +1,7 @@
-"""NCCL's XML: the topology that `NCCL_TOPO_DUMP_FILE` writes or a cloud ships, and the graphs of `NCCL_GRAPH_DUMP_FILE`.
+"""NCCL's XML: topologies of `NCCL_TOPO_DUMP_FILE` or that clouds ship, and graphs of `NCCL_GRAPH_DUMP_FILE`.
 
 Attributes as NCCL's src/graph/xml.cc and topo.cc read them: `class` 0x0300xx, 0x0302xx and 0x1200xx are GPUs, 0x0200xx
-and 0x0207xx adapters, 0x0604xx bridges; `nvlink` names its target and how many links lead there; `net` its speed in Mb/s.
+and 0x0207xx adapters, 0x0604xx bridges; `nvlink` names its target and how many links lead there; `net` its Mb/s.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def read_topology(file: Path, root: Element) -> Found:
     gpus = [one for place in places for one in place.devices if one.kind == "gpu"]
     if not gpus:
         why = f"{len(unknown)} PCI devices have no class ({', '.join(unknown[:3])} ...)" if unknown else "no GPU in it"
-        raise InputError(f"shows no GPU: {why}; expected a dump, or with it the output of nvidia-smi topo -m", file=file)
+        raise InputError(
+            f"shows no GPU: {why}; expected a dump, or with it the output of nvidia-smi topo -m", file=file
+        )
     if unknown:
         notes.append(f"PCI devices without class, left out: {', '.join(unknown[:4])}")
     return Found(str(file), TOPOLOGY, places, _links(root, file), order=_order(root, gpus), notes=tuple(notes))
@@ -118,7 +120,9 @@ def _links(root: Element, file: Path) -> Links:
                     told = f"{target} has {other} links to {name}, which has {count} back"
                     raise InputError(f"{told}; expected the same", file=file, key="nvlink")
                 counts[pair] = int(count)
-    once = {pair: count for pair, count in counts.items() if pair < (pair[1], pair[0]) or (pair[1], pair[0]) not in counts}
+    once = {
+        pair: count for pair, count in counts.items() if pair < (pair[1], pair[0]) or (pair[1], pair[0]) not in counts
+    }
     order = [name for name, _ in owners]
     once = {(a, b) if order.index(a) < order.index(b) else (b, a): count for (a, b), count in once.items()}
     if to_switch:

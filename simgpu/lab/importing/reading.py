@@ -12,8 +12,8 @@ from simgpu.lab.importing.parts import Found
 from simgpu.lab.importing.text import text_of, xml_of
 
 KNOWN = (
-    "the output of nvidia-smi topo -m, -q, -L or --query-gpu; XML of NCCL (NCCL_TOPO_DUMP_FILE) or lstopo; ibnetdiscover;"
-    " Slurm's topology.conf; kubectl get nodes -o json; a topology of ASTRA-sim or SimAI"
+    "the output of nvidia-smi topo -m, -q, -L or --query-gpu; XML of NCCL (NCCL_TOPO_DUMP_FILE) or lstopo;"
+    " ibnetdiscover; Slurm's topology.conf; kubectl get nodes -o json; a topology of ASTRA-sim or SimAI"
 )
 ROOTS = {"system": nccl_xml.read_topology, "graphs": nccl_xml.read_graph, "topology": lstopo.read}
 """Readers of XML by the name of the root."""
@@ -22,9 +22,9 @@ ROOTS = {"system": nccl_xml.read_topology, "graphs": nccl_xml.read_graph, "topol
 def read(name: str, catalogue: Catalogue) -> Found:
     """What a file says, or what a cloud's name stands for. Raises `InputError`."""
     if not os.path.exists(name):
-        if catalogue.is_instance(name):
+        if name in catalogue.instances:
             return Found(name, "instance", instance=name)
-        known = nearest(name, catalogue.instances())
+        known = nearest(name, catalogue.instances)
         hint = known if "did you mean" in known else "; nor is it a machine that a cloud rents, such as p5.48xlarge"
         raise InputError(f"no such file{hint}", file=name)
     file = Path(name)

@@ -1,9 +1,9 @@
 """Topology files of other simulators: ASTRA-sim's analytical backend (YAML) and SimAI (text).
 
 ASTRA-sim: lists of `topology` (Ring, FullyConnected, Switch), `npus_count`, `bandwidth` (GB/s) and `latency` (ns), a
-value for each dimension, the innermost first (astra-sim/astra-network-analytical, input/*.yml). SimAI: `nodes gpus_per_server
-nvswitches switches links gpu_type`, the numbers of switches, then a link a line: `source target 400Gbps 0.0005ms errors`
-(aliyun/SimAI, astra-sim-alibabacloud/inputs/topo/gen_Topo_Template.py).
+value for each dimension, the innermost first (astra-sim/astra-network-analytical, input/*.yml). SimAI: `nodes
+gpus_per_server nvswitches switches links gpu_type`, the numbers of switches, then a link a line: `source target 400Gbps
+0.0005ms errors` (aliyun/SimAI, astra-sim-alibabacloud/inputs/topo/gen_Topo_Template.py).
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def read_astra(file: Path) -> Found:
         if shape not in SHAPES:
             raise document.error(f"unknown {shown(shape)}{nearest(shape, SHAPES)}", ("topology", i))
     if len(shapes) > 2:
-        raise document.error("has more than two dimensions; simgpu has nodes and one fabric between them", ("topology",))
+        raise document.error(
+            "has more than two dimensions; simgpu has nodes and one fabric between them", ("topology",)
+        )
     if len(shapes) == 2 and shapes[1] != "Switch":
         raise document.error(f"{shapes[1]} between nodes; expected Switch", ("topology", 1))
     names = [f"NPU{i}" for i in range(counts[0])]
@@ -63,10 +65,12 @@ def read_astra(file: Path) -> Found:
     groups = tuple(Group((Device("gpu", name),), shared=False) for name in names)
     fabric = None
     if len(shapes) == 2:
-        groups = tuple(Group((Device("gpu", name), Device("nic", f"{name}.nic", speed=rates[1] * 1e9))) for name in names)
+        groups = tuple(
+            Group((Device("gpu", name), Device("nic", f"{name}.nic", speed=rates[1] * 1e9))) for name in names
+        )
         fabric = Fabric(counts[1], counts[1], 1.0, rails=True, speed=rates[1] * 1e9, latency=delays[1] * 1e-9)
-    notes = (f"{shapes[0]} of {counts[0]} at {rates[0]:g} GB/s and {delays[0]:g} ns inside: the links are those of the GPU"
-             " that is named", "hosts are not in it")  # fmt: skip
+    inside = f"{shapes[0]} of {counts[0]} at {rates[0]:g} GB/s and {delays[0]:g} ns inside"
+    notes = (f"{inside}: the links are those of the GPU that is named", "hosts are not in it")
     return Found(str(file), ASTRA, (Place((), "", groups),), links, fabric=fabric, gpus=counts[0], notes=notes)
 
 

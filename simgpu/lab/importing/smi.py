@@ -95,7 +95,9 @@ def _long_facts(block: Mapping[str, str], file: Path) -> Facts:
     limits = [f"{above}/{name}" for above in ("GPU Power Readings", "Power Readings")
               for name in ("Current Power Limit", "Power Limit", "Enforced Power Limit")]  # fmt: skip
     usual = [f"{above}/Default Power Limit" for above in ("GPU Power Readings", "Power Readings")]
-    return Facts(model, of("FB Memory Usage/Total"), of("Max Clocks/SM", "Max Clocks/Graphics"), of(*limits), of(*usual))
+    return Facts(
+        model, of("FB Memory Usage/Total"), of("Max Clocks/SM", "Max Clocks/Graphics"), of(*limits), of(*usual)
+    )
 
 
 def _figure(text: str, file: Path, key: str) -> float:
@@ -135,7 +137,7 @@ def read_query(file: Path, text: str) -> Found:
 def _rows(file: Path, lines: list[str], header: list[str], first: int) -> Iterator[Facts]:
     names = [re.sub(r"\s*\[.*\]$", "", cell) for cell in header]
     units = [found[1] if (found := re.search(r"\[(\w+)\]$", cell)) else "" for cell in header]
-    for number, cells in enumerate(csv.reader(lines), first):
+    for number, cells in enumerate(csv.reader(lines, skipinitialspace=True), first):
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != len(names):

@@ -81,7 +81,9 @@ class _Bounded:
         self._elements += 1
         self._depth += 1
         if self._elements > ELEMENTS:
-            raise InputError(f"has more than {ELEMENTS:,} elements; expected the topology of one machine", file=self._file)
+            raise InputError(
+                f"has more than {ELEMENTS:,} elements; expected the topology of one machine", file=self._file
+            )
         if self._depth > DEPTH:
             raise InputError(f"is nested deeper than {DEPTH} elements", file=self._file)
         return self._builder.start(tag, attributes)  # type: ignore[attr-defined]

@@ -15,7 +15,9 @@ MESHED = "infinity"
 """Start of the name of links whose collectives go straight from each GPU to each: Infinity Fabric."""
 
 
-def wiring(gpu: GPUSpec, count: int, wires: Wires, switched: bool, source: str) -> tuple[dict[str, Any] | None, list[str]]:
+def wiring(
+    gpu: GPUSpec, count: int, wires: Wires, switched: bool, source: str
+) -> tuple[dict[str, Any] | None, list[str]]:
     """The `nvlink` block of a node, None where no links are; and notes.
 
     A pair on a switch shows all links of its GPUs; GPUs that show more links together than they have are on a switch.
@@ -28,7 +30,7 @@ def wiring(gpu: GPUSpec, count: int, wires: Wires, switched: bool, source: str) 
         raise InputError(f"shows links between GPUs; '{gpu.name}' has none of its own", file=source)
     lanes = int(gpu.nvlink.lanes.si)
     if not any(wires.values()):
-        wires = _shared(wires, count, lanes, switched)
+        wires = _shared(wires, lanes, switched)
     most = max(wires.values())
     if most > lanes:
         raise InputError(f"shows {most} links between two GPUs; '{gpu.name}' has {lanes} (is it another GPU?)",
@@ -46,7 +48,7 @@ def wiring(gpu: GPUSpec, count: int, wires: Wires, switched: bool, source: str) 
                                           for pair, links in wires.items()]}, []  # fmt: skip
 
 
-def _shared(wires: Wires, count: int, lanes: int, switched: bool) -> dict[tuple[int, int], int]:
+def _shared(wires: Wires, lanes: int, switched: bool) -> dict[tuple[int, int], int]:
     """Links of pairs of which a file says that they are joined and not how: all to a switch, or equal parts."""
     partners = Counter(i for pair in wires for i in pair)
     part = lanes if switched else lanes // max(partners.values())
@@ -59,9 +61,7 @@ def _on_module(gpu: GPUSpec) -> bool:
     return bool({"sxm"} & words) or (gpu.nvlink is not None and not gpu.host_link.link.startswith("pcie"))
 
 
-def _on_switch(
-    gpu: GPUSpec, count: int, wires: Wires, lanes: int, source: str
-) -> tuple[dict[str, Any], list[str]]:
+def _on_switch(gpu: GPUSpec, count: int, wires: Wires, lanes: int, source: str) -> tuple[dict[str, Any], list[str]]:
     """All GPUs on switches with all of their links; anything less is a fault, or another GPU."""
     alike = set(wires.values())
     if len(wires) == len(pairs(count)) and len(alike) == 1 and alike != {lanes}:
@@ -76,7 +76,9 @@ def _on_switch(
 
 def faults(count: int, wires: Wires, lanes: int) -> list[str]:
     """GPUs on a switch that have fewer links than they should, in words."""
-    best = [max((wires.get((min(i, j), max(i, j)), 0) for j in range(count) if j != i), default=0) for i in range(count)]
+    best = [
+        max((wires.get((min(i, j), max(i, j)), 0) for j in range(count) if j != i), default=0) for i in range(count)
+    ]
     found = []
     for i in range(count):
         mine = [wires.get((min(i, j), max(i, j)), 0) for j in range(count) if j != i]

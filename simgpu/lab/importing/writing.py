@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,12 @@ def checked(built: Built, catalogue: Catalogue) -> Cluster:
             cluster = catalogue.cluster(str(file))
         except InputError as refused:
             raise InputError(f"what the files show is no machine that can be: {refused.problem}") from None
-    topology_of(cluster, 1)
-    return cluster
+    own = built.cluster or built.node
+    title = own["title"] if built.cluster else built.node["name"]
+    spec = cluster.spec.model_copy(update={"name": own["name"], "title": title, "node": built.node["name"]})
+    made = replace(cluster, spec=spec)
+    topology_of(made, 1)
+    return made
 
 
 def _files(built: Built, folder: Path) -> list[tuple[Path, str]]:

@@ -91,7 +91,7 @@ def _least(rows: object, largest: Measured) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix as its tool prints it: GB/s, us or ns by sender (or host) and receiver; `line` is that of its heading."""
+    """A matrix as its tool prints it, GB/s, us or ns by sender (or host) and receiver; `line` is its heading's."""
 
     name: str
     line: int

@@ -153,7 +153,8 @@ def show(catalogue: Catalogue, subject: Subject, out: IO[str], constants: bool =
     known = catalogue.kernel_constants(spec) if isinstance(spec, GPUSpec) else None
     if known is not None:  # its constants follow, with those it inherits
         entries = [entry for entry in entries if not entry[0].startswith("kernel.")]
-    print_figures(f"{spec.title}  ({catalogue.find(subject.kind, subject.name)})", entries, out)
+    file = catalogue.find(subject.kind, subject.name) or "a machine of a cloud: hardware/instances"
+    print_figures(f"{spec.title}  ({file})", entries, out)
     if known is not None:
         _print_constants(known, constants, out)
     if isinstance(spec, GPUSpec) and not is_slice(spec):
@@ -212,7 +213,7 @@ def _kind_of(catalogue: Catalogue, name: str) -> str:
     for kind in ("clusters", "nodes", "gpus", "models", "networks", "links", "architectures", "frameworks", "families"):
         if catalogue.find(kind, name):
             return kind
-    if catalogue.is_instance(name):
+    if name in catalogue.instances:
         return "nodes"
     if os.path.exists(name) or os.path.exists(name.partition(MARK)[0]):
         return "models"
