@@ -221,9 +221,10 @@ class Catalogue(CatalogueFiles):
 
     def _beside(self, cluster: str, node: str) -> str:
         """The node of a cluster: of one that is named by its path, also the file of that name beside it."""
-        beside = Path(cluster).with_name(f"{node}.yaml")
-        given = is_overlay(cluster) and not self.find("nodes", node) and os.path.isfile(beside)
-        return str(beside) if given else node
+        if not is_overlay(cluster) or self.find("nodes", node):
+            return node
+        beside = Path(cluster).parent / f"{node}.yaml"
+        return str(beside) if os.path.isfile(beside) else node
 
     @cached_property
     def instances(self) -> dict[str, InstancesSpec]:

@@ -146,7 +146,7 @@ def accept(
     style: str,
     quiet: bool,
 ) -> None:
-    """Say which link, adapter or GPU of CLUSTER is below what it should do, by how much, and whether beyond the interval.
+    """Say which link, adapter or GPU of CLUSTER is below what it should do, by how much, beyond its interval or not.
 
     Reads logs of nccl-tests, p2pBandwidthLatencyTest, nvbandwidth, ib_write_bw and BabelStream, tables of kernels as
     simgpu measure writes them, and nvidia-smi topo -m; what mpirun, srun or kubectl put before lines is taken off.

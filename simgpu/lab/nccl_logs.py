@@ -169,7 +169,7 @@ def check_kind(log: Log, kind: str, n: int) -> None:
     for row in log.rows:
         wrong = misfit(row, kind, n)
         if wrong:
-            like = [one for one in KINDS if misfit(row, one, n) is None]
+            like = [one for one in KINDS if misfit(row, one, n) is None and (one != "send_recv" or row.redop == "none")]
             hint = f"this looks like {' or '.join(like)}" if like else "check the collective and the number of GPUs"
             raise InputError(f"{wrong}; {hint}", file=log.file, line=row.line)
 

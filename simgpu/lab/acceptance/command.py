@@ -143,9 +143,9 @@ def _heading(done: Acceptance) -> str:
 def _explained(done: Acceptance) -> str:
     day = datetime.date.today().isoformat()
     return (
-        f"Measured on the machine, predicted by simgpu {__version__} for '{done.cluster.name}' ({day}). 80 % of machines in"
-        f" order lie within the interval; '{BELOW}' is beyond its slow end, '{ODD}' far behind what is alike on the same"
-        " machine."
+        f"Measured on the machine, predicted by simgpu {__version__} for '{done.cluster.name}' ({day}). 80 % of machines"
+        f" in order lie within the interval; '{BELOW}' is beyond its slow end, '{ODD}' far behind what is alike"
+        " on the same machine."
     )
 
 

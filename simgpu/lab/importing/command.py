@@ -104,7 +104,8 @@ def _of_instance(name: str, options: Options, catalogue: Catalogue) -> Built:
                     "assumed": "not published; assumed"},
         "nodes": {"value": options.nodes, **asked},
         "fabric": {"topology": "rail-fat-tree", **port,
-                   "nodes_per_leaf": {"value": min(options.nodes, 32), "source": "assumed"}, "oversubscription": {"value": 1, "source": "assumed"}},
+                   "nodes_per_leaf": {"value": min(options.nodes, 32), "source": "assumed"},
+                   "oversubscription": {"value": 1, "source": "assumed"}},
     }  # fmt: skip
     return Built(data, cluster, tuple(notes))
 
