@@ -29,7 +29,7 @@ TABLE = {  # what beside its own flags a command has
     "trace write": "set out quiet",
     "trace list": "format",
     "trace compare": "format out plots quiet",
-    "import": "format out quiet",
+    "import": "format out plots quiet",
     "capture": "format out quiet",
     "resolve": "set format quiet",
     "show": "set format out quiet",
@@ -40,6 +40,7 @@ TABLE = {  # what beside its own flags a command has
     "lint": "format",
     "observe": "format out quiet",
     "compare": "set format",
+    "accept": "set format quiet",
     "mfu": "format",
 }
 SPELT = {

@@ -186,7 +186,7 @@ def test_a_node_is_written_that_every_command_runs_on(tmp_path, monkeypatch):
     assert "all on NVSwitch, 18 x nvlink-4 each" in done.stdout
     assert "power limit 500 W of 700 W" in done.stdout
     assert Path("mine.svg").read_text().startswith("<?xml")
-    assert "gpus.csv (nvidia-smi --query-gpu), read on" in Path("mine.yaml").read_text()
+    assert "gpus.csv (nvidia-smi --query-gpu), read 20" in Path("mine.yaml").read_text()
     cluster = CATALOGUE.cluster("mine.yaml")
     assert (cluster.gpu.name, cluster.gpus_per_node) == ("h100-sxm@500W", 8)
     table = run("nccl-tests", "mine.yaml", "-b", "1G", "-e", "1G", "--format", "json")
@@ -215,7 +215,7 @@ def test_data_for_programs(tmp_path):
 
 def test_in_python(tmp_path):
     machine = simgpu.import_machine(DATA / "topo-dgx-a100.txt", gpu="a100-sxm-80gb")
-    assert machine.cluster.gpu_count == 8 and "12 adapters" not in str(machine)
+    assert machine.cluster.gpu_count == 8
     assert [file.name for file in machine.save(tmp_path / "a.yaml")] == ["a.yaml"]
     assert simgpu.load_cluster(str(tmp_path / "a.yaml")).node.nic_count == 8
     with pytest.raises(

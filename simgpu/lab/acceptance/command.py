@@ -144,8 +144,8 @@ def _explained(done: Acceptance) -> str:
     day = datetime.date.today().isoformat()
     return (
         f"Measured on the machine, predicted by simgpu {__version__} for '{done.cluster.name}' ({day}). 80 % of machines"
-        f" in order lie within the interval; '{BELOW}' is beyond its slow end, '{ODD}' far behind what is alike"
-        " on the same machine."
+        f" in order lie within the interval; '{BELOW}' is beyond its slow end, '{ODD}' far behind those"
+        " alike on the same machine."
     )
 
 
