@@ -214,8 +214,9 @@ class Catalogue(CatalogueFiles):
         """The node of a cluster: one of the catalogue, a machine of a cloud, or the file of that name beside it."""
         if not self.find("nodes", name) and name in self.instances:
             found = self.instance(name)
-            return overridden(NodeSpec, found, found.model_dump(exclude_none=True), overrides)
-        node = self.spec("nodes", self._beside(cluster, name), overrides, blame)
+            node = overridden(NodeSpec, found, found.model_dump(exclude_none=True), overrides)
+        else:
+            node = self.spec("nodes", self._beside(cluster, name), overrides, blame)
         assert isinstance(node, NodeSpec)
         return node
 

@@ -150,7 +150,8 @@ def test_a_pair_that_is_slower_than_its_peers_is_odd_within_the_interval(put):
 
 
 def test_hosts_and_slow_slots(put):
-    text = "Running host_to_device_memcpy_ce.\nmemcpy CE CPU(row) -> GPU(column) bandwidth (GB/s)\n           0 1 2 3 4 5 6 7\n"
+    head = "Running host_to_device_memcpy_ce.\nmemcpy CE CPU(row) -> GPU(column) bandwidth (GB/s)\n"
+    text = head + "           0 1 2 3 4 5 6 7\n"
     done = held("dgx-h100", put(text + " 0 " + " ".join("27.00" if i == 5 else "55.00" for i in range(8)) + "\n"))
     assert [one.place for one in done.checks if one.below] == ["GPU5 and its host"]
 

@@ -56,14 +56,25 @@ def accept(name: str, logs: Sequence[Path], settings: Sequence[str], asked: Aske
 
 
 def lines(done: Acceptance) -> list[dict[str, str]]:
-    """A line for each check that is below, and one for those of a test that are alike and are not."""
-    below = sorted((one for one in done.checks if one.below), key=lambda one: one.speed)
-    rows = [_line(one) for one in below]
+    """A line for each check that is below, one for the pairs of a GPU that are, and one for those that are alike."""
+    below: dict[tuple[str, str, str], list[Check]] = {}
+    for one in sorted((one for one in done.checks if one.below), key=lambda one: one.speed):
+        below.setdefault((one.file, one.test, one.status), []).append(one)
+    rows = [row for group in below.values() for row in _of_one_device(group)]
     good: dict[tuple[str, str, str], list[Check]] = {}
     for one in done.checks:
         if not one.below:
             good.setdefault((one.file, one.test, f"{one.predicted or 0:.6g}"), []).append(one)
     return rows + [_line(group[0]) if len(group) == 1 else _together(group) for group in good.values()]
+
+
+def _of_one_device(group: Sequence[Check]) -> list[dict[str, str]]:
+    """Lines of checks that are below: one where all of them are pairs of one device."""
+    shared = set(group[0].devices).intersection(*(one.devices for one in group))
+    if len(group) < 3 or len(shared) != 1 or len(group[0].devices) != 2:
+        return [_line(one) for one in group]
+    where = f"{len(group)} pairs of {shared.pop()}"
+    return [{**_together(group), "where": where, "verdict": group[0].status}]
 
 
 def _line(one: Check) -> dict[str, str]:
@@ -143,9 +154,9 @@ def _heading(done: Acceptance) -> str:
 def _explained(done: Acceptance) -> str:
     day = datetime.date.today().isoformat()
     return (
-        f"Measured on the machine, predicted by simgpu {__version__} for '{done.cluster.name}' ({day}). 80 % of machines"
-        f" in order lie within the interval; '{BELOW}' is beyond its slow end, '{ODD}' far behind those"
-        " alike on the same machine."
+        f"Measured on the machine, predicted by simgpu {__version__} for '{done.cluster.name}', {day}. 80 % of machines"
+        f" in order lie within the interval. '{BELOW}' is beyond its slow end; '{ODD}' is far behind what is alike on"
+        " the same machine."
     )
 
 

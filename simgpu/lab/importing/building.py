@@ -406,7 +406,7 @@ def _switches(node: NodeSpec | None) -> list[PCIeSwitch]:
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return one["switch"] == other["switch"] and one["devices"] == other["devices"]
+    return bool(one["switch"] == other["switch"] and one["devices"] == other["devices"])
 
 
 def _figure(value: float, unit: str = "") -> dict[str, Any]:

@@ -119,8 +119,8 @@ def _fabric(nodes: Mapping[str, Ports], switches: Mapping[str, Box], usual: int)
         for leaf, _ in ports:
             below[leaf].add(host)
     fullest = max(below, key=lambda leaf: (len(below[leaf]), leaf))
-    ports = switches[fullest].ports.values()
-    up = sum(bits or 1.0 for peer, _, bits in ports if peer in switches)
+    around = switches[fullest].ports.values()
+    up = sum(bits or 1.0 for peer, _, bits in around if peer in switches)
     down = sum(bits or 1.0 for host in below[fullest] for leaf, bits in nodes[host] if leaf == fullest)
     spread = [len({leaf for leaf, _ in ports}) for ports in nodes.values()]
     rails = None if usual == 1 else sum(spread) / len(spread) > 1

@@ -72,7 +72,7 @@ def read(file: Path, text: str) -> Found:
     labels, body = _labels(words, file)
     rows = _rows(words[body:], labels)
     cells = _cells(rows, labels, file)
-    names = dict(match.groups() for line in lines if (match := _NIC.match(unmarked(line))))
+    names = {match[1]: match[2] for line in lines if (match := _NIC.match(unmarked(line)))}
     legend = any(_LEGEND.match(unmarked(line)) for line in lines)
     gpus = sorted((one for one in labels if _GPU.fullmatch(one)), key=lambda one: int(one[3:]))
     if not gpus:

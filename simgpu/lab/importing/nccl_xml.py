@@ -128,8 +128,8 @@ def _links(root: Element, file: Path) -> Links:
     if to_switch:
         for i, a in enumerate(order):
             once |= {(a, b): min(to_switch.get(a, 0), to_switch.get(b, 0)) for b in order[i + 1 :]}
-    told = any(gpu.findall("nvlink") or gpu.findall("xgmi") for _, gpu in owners)
-    return Links(once, whole=told or bool(owners), switched=bool(to_switch))
+    shown_any = any(gpu.findall("nvlink") or gpu.findall("xgmi") for _, gpu in owners)
+    return Links(once, whole=shown_any or bool(owners), switched=bool(to_switch))
 
 
 def read_graph(file: Path, root: Element) -> Found:

@@ -23,7 +23,7 @@ def read(name: str, catalogue: Catalogue) -> Found:
     """What a file says, or what a cloud's name stands for. Raises `InputError`."""
     if not os.path.exists(name):
         if name in catalogue.instances:
-            return Found(name, "instance", instance=name)
+            return Found(name, "a machine of a cloud", instance=name)
         known = nearest(name, catalogue.instances)
         hint = known if "did you mean" in known else "; nor is it a machine that a cloud rents, such as p5.48xlarge"
         raise InputError(f"no such file{hint}", file=name)

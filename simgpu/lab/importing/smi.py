@@ -148,4 +148,4 @@ def _rows(file: Path, lines: list[str], header: list[str], first: int) -> Iterat
         }
         figures = {what: _figure(f"{text} {unit}" if text.replace(".", "").isdigit() else text, file, what)
                    for what, (text, unit) in told.items() if what != "model"}  # fmt: skip
-        yield Facts(told["model"][0], **figures)
+        yield Facts(told["model"][0], figures["memory"], figures["clock"], figures["limit"], figures["most"])
