@@ -20,7 +20,7 @@ from simgpu.hardware.derive import base_name
 from simgpu.reading import built_in_folder
 
 FOLDERS = (
-    *("gpus", "nodes", "clusters", "links", "architectures", "hardware"),
+    *("gpus", "nodes", "clusters", "instances", "links", "architectures", "hardware"),
     *("models", "families", "experiments", "frameworks", "runtimes", "prices", "reliability"),
 )
 """Folders of which a catalogue has at least one."""

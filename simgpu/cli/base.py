@@ -30,6 +30,7 @@ LISTED = (
     "gpus",
     "nodes",
     "clusters",
+    "instances",
     "links",
     "architectures",
     "runtimes",

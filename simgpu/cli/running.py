@@ -173,9 +173,8 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
 def list_(folders: tuple[str, ...], kind: str | None, style: str) -> None:
     """List what the catalogue holds.
 
-    KIND is models, networks, families, gpus, nodes, clusters, links, architectures, runtimes, frameworks or
-    experiments; without
-    it all are listed.
+    KIND is models, networks, families, gpus, nodes, clusters, instances, links, architectures, runtimes, frameworks or
+    experiments; without it all are listed.
     """
     from simgpu.study.report.catalogue import listing, print_listing
 

@@ -15,6 +15,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import base_name, is_slice
 from simgpu.hardware.figure import Figure, figures
 from simgpu.hardware.inherit import Calibration, Given
+from simgpu.hardware.instances import Instance
 from simgpu.hardware.machine import topology_of
 from simgpu.hardware.plausible import doubts
 from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
@@ -35,6 +36,9 @@ def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
     """(name, title) of all entries of one kind."""
     if kind == "runtimes":
         return [(f"{one.engine}@{one.since}", _versions_of(one)) for one in catalogue.runtimes.every()]
+    if kind == "instances":
+        rented = catalogue.instances
+        return [(name, f"{cloud.title}: {_rented(cloud.instances[name])}") for name, cloud in rented.items()]
     entries = []
     for name in catalogue.names(kind):
         if kind == "models":
@@ -49,6 +53,11 @@ def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
             title = str(catalogue.document(file).data.get("title", "")) if file else ""
         entries.append((name, title))
     return entries
+
+
+def _rented(entry: Instance) -> str:
+    """A machine of a cloud in words: its GPUs, the node that it is like."""
+    return f"{entry.gpus} GPUs, as {entry.node}" + (f", with {entry.gpu}" if entry.gpu else "")
 
 
 def _versions_of(run: Runtime) -> str:
