@@ -22,6 +22,7 @@ from simgpu.hardware.cluster_spec import ClusterSpec
 from simgpu.hardware.derive import MARK, base_name, derive, is_slice
 from simgpu.hardware.faults import misfits
 from simgpu.hardware.inherit import SHARED, Calibration, Flat, flat, inherit
+from simgpu.hardware.instances import InstancesSpec, node_of
 from simgpu.hardware.parts import ONE_NODE, check_sources, host_of, links_of
 from simgpu.hardware.peaks import complete
 from simgpu.hardware.power import Drawn, tensor_demand
@@ -59,6 +60,7 @@ KINDS: dict[str, type[CatalogueFile]] = {
     "clusters": ClusterSpec,
     "links": LinkSpec,
     "architectures": ArchitectureSpec,
+    "instances": InstancesSpec,
 }
 
 
@@ -163,19 +165,19 @@ class Catalogue(CatalogueFiles):
         A file, such as `mine.yaml`, names one of these and what logs say of it (`simgpu.overlay`). `overrides` have
         keys that begin with `cluster.`, `node.`, `gpu.` or `link.NAME.`.
         """
-        if is_overlay(name):
+        if is_overlay(name) and not (self.find("clusters", name) or self.find("nodes", name)):
             overlay, learned = read_overlay(name)
             return self.cluster(overlay.machine, [*learned, *overrides])
         of = by_root(overrides)
         spec = self._cluster_spec(name, of)
-        alone = spec.node == name and not self.find("nodes", name)
+        alone = spec.node == name and not (self.find("nodes", name) or name in self.instances)
         if alone and (wrong := [*of.get("cluster", ()), *of.get("node", ())]):
             raise wrong[0].error(f"'{name}' is a single GPU; name a node to change its host")
         if alone:
             node = host_of(name)
         else:
             blame = self._blame(spec, of.get("cluster", ()), ("node",))
-            node = self.spec("nodes", spec.node, of.get("node", ()), blame)  # type: ignore[assignment]
+            node = self._node(name, spec.node, of.get("node", ()), blame)
         assert isinstance(node, NodeSpec)
         gpu = self.spec("gpus", node.gpu, of.get("gpu", ()), self._blame(node, of.get("node", ()), ("gpu",)))
         assert isinstance(gpu, GPUSpec)
@@ -202,15 +204,50 @@ class Catalogue(CatalogueFiles):
             for override in of.get("cluster", ()):
                 raise override.error(f"'{name}' is a single node; name a cluster to use several")
             spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": ONE_NODE})
-        elif self.find("gpus", name.split(MARK)[0]):
+        elif name in self.instances or self.find("gpus", name.split(MARK)[0]):
             spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": ONE_NODE})
         else:
-            known = self.names("clusters") + self.names("nodes") + self.names("gpus")
+            known = self.names("clusters") + self.names("nodes") + self.names("gpus") + list(self.instances)
             where = "simgpu list clusters, nodes and gpus name them"
             meant = members(name, self.names("gpus")) or nearest(name, known, where=where)
             raise InputError(f"unknown cluster, node or GPU '{name}'{meant}")
         assert isinstance(spec, ClusterSpec)
         return spec
+
+    def _node(self, cluster: str, name: str, overrides: Sequence[Override], blame: Blame) -> NodeSpec:
+        """The node of a cluster: one of the catalogue, a machine of a cloud, or the file of that name beside it."""
+        if not self.find("nodes", name) and name in self.instances:
+            found = self.instance(name)
+            node = overridden(NodeSpec, found, found.model_dump(exclude_none=True), overrides)
+        else:
+            node = self.spec("nodes", self._beside(cluster, name), overrides, blame)
+        assert isinstance(node, NodeSpec)
+        return node
+
+    def _beside(self, cluster: str, node: str) -> str:
+        """The node of a cluster: of one that is named by its path, also the file of that name beside it."""
+        if not is_overlay(cluster) or self.find("nodes", node):
+            return node
+        beside = Path(cluster).parent / f"{node}.yaml"
+        return str(beside) if os.path.isfile(beside) else node
+
+    @cached_property
+    def instances(self) -> dict[str, InstancesSpec]:
+        """The cloud of each machine that one rents by a name, such as p5.48xlarge."""
+        found: dict[str, InstancesSpec] = {}
+        for name in self.names("instances"):
+            cloud = self.spec("instances", name)
+            assert isinstance(cloud, InstancesSpec)
+            found |= dict.fromkeys(cloud.instances, cloud)
+        return found
+
+    def instance(self, name: str) -> NodeSpec:
+        """The node that a machine of a cloud is, by one of the names of `instances`."""
+        cloud = self.instances[name]
+        entry = cloud.instances[name]
+        node = self.spec("nodes", entry.node)
+        assert isinstance(node, NodeSpec)
+        return node_of(name, entry, cloud, node)
 
     def _check_wiring(self, spec: ClusterSpec, node: NodeSpec, gpu: GPUSpec, of: dict[str, list[Override]]) -> None:
         """Check that the files of a cluster fit together, so that every pair of GPUs has a route."""

@@ -19,10 +19,13 @@ from simgpu.errors import InputError
 from simgpu.reading import built_in_folder
 
 FOLDERS = (
-    *("gpus", "nodes", "clusters", "links", "architectures", "hardware"),
+    *("gpus", "nodes", "clusters", "instances", "links", "architectures", "hardware"),
     *("models", "families", "experiments", "frameworks", "runtimes", "prices", "reliability"),
 )
 """Folders of which a catalogue has at least one."""
+
+OWN_KEY = {"nodes": "sockets", "clusters": "nodes"}
+"""The key that only files of a kind have, by which a file of one's own is told."""
 
 PLACES = {"networks": ("models",), "components": ("models/components", "components")}
 """Where files of a kind stand, if not in a folder of its name."""
@@ -60,11 +63,20 @@ class CatalogueFiles:
     def find(self, kind: str, name: str) -> Path | None:
         """The file of that name, from the first folder that has it; of a derived GPU or model, that of its base."""
         files = self._files(kind)
-        if name in files or kind not in ("gpus", "models"):
-            return files.get(name)
+        if name in files:
+            return files[name]
+        if kind not in ("gpus", "models"):
+            return self._given(kind, name)
         from simgpu.hardware.derive import base_name  # needs numpy; names alone do not
 
         return files.get(base_name(name))
+
+    def _given(self, kind: str, name: str) -> Path | None:
+        """The file of a node or cluster that is named by its path, such as `node.yaml`."""
+        key = OWN_KEY.get(kind)
+        if key is None or not name.endswith((".yaml", ".yml")) or not os.path.isfile(name):
+            return None
+        return Path(name) if key in self.document(Path(name)).data else None
 
     def _files(self, kind: str) -> dict[str, Path]:
         """File by name; folders are looked into once."""

@@ -25,6 +25,7 @@ from command_line import (  # noqa: F401 - fixtures
     simgpu,
 )
 
+from simgpu.catalog import Catalogue
 from simgpu.cli import LISTED, main
 
 # ---- list and show -----------------------------------------------------------------------------------
@@ -45,6 +46,8 @@ FOLDERS = {
 
 
 def _names(kind: str) -> list[str]:
+    if kind == "instances":  # a file holds those of a cloud
+        return list(Catalogue().instances)
     ending = ".json" if kind == "models" else ".yaml"
     return sorted(path.stem for path in FOLDERS[kind].iterdir() if path.suffix == ending and path.stem != "SOURCES")
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ NO_NAMES = {
         "sizes",
         "gpus",
         "sustained",
+        "as_built",
         "context",
         "users",
         "change",
@@ -38,6 +40,7 @@ NO_NAMES = {
     *("fused", "dims"),  # slips in dimensions: tests/model/test_onnx_import.py
 }
 """Parameters that are numbers, flags, addresses, paths, words for people, or conditions."""
+TOPO = str(Path(__file__).parent / "data" / "machines" / "topo-dgx-h100.txt")
 OBJECTS = {("figures", "answer"), ("save_trace", "result"), ("plot_timeline", "result")}
 OBJECTS |= {("capture", "module"), ("capture", "inputs")}
 """What a call made, or PyTorch, which has no name."""
@@ -119,6 +122,11 @@ SLIPS: dict[tuple[str, str], tuple[Callable[[], Any], str]] = {
     ("results", "sort"): (lambda: simgpu.results("s.sqlite", sort="stepp_s"), "step_s"),
     ("validate", "target"): (lambda: simgpu.validate("kernel"), "kernels"),
     ("validate", "regime"): (lambda: simgpu.validate("kernels", regime="ful"), "full"),
+    ("import_machine", "gpu"): (lambda: simgpu.import_machine(TOPO, gpu="h100-sxmm"), "h100-sxm"),
+    ("import_machine", "network"): (
+        lambda: simgpu.import_machine(TOPO, gpu="h100-sxm", network="infinband-ndr"),
+        "infiniband-ndr",
+    ),
     ("import_onnx", "unknown"): (lambda: simgpu.import_onnx("m.onnx", unknown="memry"), "memory"),
     ("capture", "unknown"): (lambda: simgpu.capture(None, unknown="memry"), "memory"),
     ("import_onnx", "stack"): (lambda: simgpu.import_onnx("m.onnx", stack="pytorh"), "pytorch"),

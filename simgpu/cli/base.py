@@ -31,6 +31,7 @@ LISTED = (
     "gpus",
     "nodes",
     "clusters",
+    "instances",
     "links",
     "architectures",
     "runtimes",

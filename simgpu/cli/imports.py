@@ -1,4 +1,4 @@
-"""Commands that read what others wrote: import an ONNX file, capture a module of PyTorch."""
+"""Commands that read what others wrote: import a machine or an ONNX file, capture a module of PyTorch."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from simgpu.cli.base import (
     one_line_errors,
     open_catalogue,
     out_option,
+    plot_options,
     quiet_option,
     tell_written,
 )
@@ -22,6 +23,10 @@ from simgpu.cli.names import MACHINES, names_of
 
 if TYPE_CHECKING:
     from simgpu.model.imported.pieces import Imported
+
+
+GPU = "h100-sxm"
+"""What experiments of networks run on where nothing is said."""
 
 
 def graph_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,7 +37,7 @@ def graph_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--gpu",
             metavar="NAME",
-            default="h100-sxm",
+            default=GPU,
             show_default=True,
             shell_complete=names_of(*MACHINES),
             help="GPU or cluster of the experiment.",
@@ -58,24 +63,113 @@ def graph_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @main.command(
     "import",
-    short_help="Read an ONNX file: operators, FLOPs, bytes, parameters.",
-    epilog="Example: simgpu import resnet50.onnx --dim batch=8 -o resnet50.yaml",
+    short_help="Read a machine's own files, or an ONNX network.",
+    epilog="Example: simgpu import topo.txt gpus.csv -o node.yaml",
 )
-@click.argument("file", metavar="FILE.onnx", type=click.Path(path_type=Path))
-@click.option("--dim", "dims", multiple=True, metavar="NAME=N", help="Value of a free dimension; repeatable.")
-@graph_options
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--gpu", metavar="NAME", help="GPU that the files do not name; of a network, what its experiment runs on."
+)
+@click.option("--network", metavar="LINK", help="What network adapters are, such as infiniband-ndr.")
+@click.option("--nodes", type=click.IntRange(1, 100_000), metavar="N", help="Write a cluster of N such nodes.")
+@click.option("--as-built", is_flag=True, help="Write a machine with a fault as it was built.")
+@click.option("--dim", "dims", multiple=True, metavar="NAME=N", help="ONNX: value of a free dimension; repeatable.")
+@click.option(
+    "--fused/--eager", default=False, help="ONNX: join kernels as a compiler does; or one each.  [default: eager]"
+)
+@click.option(
+    "--unknown", type=click.Choice(["refuse", "memory"]), help="ONNX: operators not known.  [default: refuse]"
+)
+@out_option("FILE", "Node or cluster (.yaml); of a network its graph (.json) or an experiment.")
+@plot_options()
+@format_option("table", "json", "csv")
+@quiet_option
 @click.pass_obj
 @one_line_errors
-def import_(folders: tuple[str, ...], file: Path, dims: tuple[str, ...], **options: Any) -> None:
-    """Read the operators of an ONNX file, and write a graph that experiments run. Weights are not read."""
+def import_(folders: tuple[str, ...], files: tuple[str, ...], **options: Any) -> None:
+    """Read what a machine tells of itself, and write a node or cluster that every command runs on.
+
+    FILE is an output of nvidia-smi (topo -m, -q, -L, --query-gpu), XML of NCCL or lstopo, ibnetdiscover, Slurm's
+    topology.conf, labels of Kubernetes nodes, a topology of ASTRA-sim or SimAI, or a cloud's name such as p5.48xlarge.
+    Several are joined. What they do not tell is said.
+
+    A single ONNX file is a network: its operators are printed, and a graph is written that experiments run.
+    """
+    if len(files) == 1 and is_network(Path(files[0])):
+        _import_network(folders, Path(files[0]), **options)
+    else:
+        _import_machine(folders, files, **options)
+
+
+def is_network(file: Path) -> bool:
+    """True for a file of a network: by its name, or because it is no text."""
+    if file.suffix == ".onnx" or not file.is_file():
+        return file.suffix == ".onnx"
+    with file.open("rb") as stream:
+        start = stream.read(1024)
+    return b"\x00" in start and start[:2] not in (b"\xff\xfe", b"\xfe\xff")
+
+
+def _import_network(
+    folders: tuple[str, ...],
+    file: Path,
+    dims: tuple[str, ...],
+    fused: bool,
+    unknown: str | None,
+    gpu: str | None,
+    network: str | None,
+    nodes: int | None,
+    as_built: bool,
+    formats: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """`simgpu import FILE.onnx`."""
+    from simgpu.errors import InputError
     from simgpu.model.imported.onnx_operators import read_onnx
     from simgpu.study.report.imported import dimensions
 
-    _finish(
-        folders,
-        lambda: read_onnx(file, dimensions(dims), options["fused"], options["unknown"] == "memory"),
-        **options,
-    )
+    for name, given in (
+        ("--network", network),
+        ("--nodes", nodes),
+        ("--as-built", as_built),
+        ("--plot-format", formats),
+    ):
+        if given:
+            raise InputError("is of a machine; expected it without", file=file, key=name)
+    _finish(folders, lambda: read_onnx(file, dimensions(dims), fused, unknown == "memory"), gpu=gpu or GPU, **options)
+
+
+def _import_machine(
+    folders: tuple[str, ...],
+    files: tuple[str, ...],
+    dims: tuple[str, ...],
+    fused: bool,
+    unknown: str | None,
+    gpu: str | None,
+    network: str | None,
+    nodes: int | None,
+    as_built: bool,
+    style: str,
+    out: Path | None,
+    plots: bool,
+    formats: tuple[str, ...],
+    quiet: bool,
+) -> None:
+    """`simgpu import FILE...` of a machine."""
+    from simgpu.errors import InputError
+    from simgpu.lab.importing import command
+    from simgpu.lab.importing.building import Options
+
+    for name, given in (("--dim", dims), ("--fused", fused), ("--unknown", unknown)):
+        if given:
+            raise InputError("is of a network (ONNX); expected it without", key=name)
+    if out is not None:
+        command.check_ending(out)
+    options = Options(gpu, network, as_built, command.name_of(out), nodes)
+    machine = command.import_machine(files, options, open_catalogue(folders))
+    written = command.write(machine, out, plots, formats) if out is not None else []
+    command.show(machine, style, sys.stdout)
+    tell_written(written, quiet)
 
 
 @main.command(

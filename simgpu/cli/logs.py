@@ -109,3 +109,61 @@ def compare(
         raise InputError(f"{number}: the experiment has {len(cases)}", key="--case")
     case = cases[number - 1]
     command.show_compared(command.compare(case.scenario, case.origins, catalogue, logs), style, sys.stdout)
+
+
+@main.command(
+    short_help="Hold a new cluster's first tests against what it should do.",
+    epilog="Example: simgpu accept dgx-h100 --log nccl.log --log p2p.txt --page vendor.md",
+)
+@click.argument("cluster")
+@click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Log of nccl-tests, nvbandwidth, ib_write_bw, ..., or nvidia-smi topo -m; repeatable.",
+)
+@click.option("--collective", "-c", metavar="NAME", help="Of logs of nccl-tests that do not say it: all_reduce, ...")
+@click.option("--gpus", "-g", type=click.IntRange(min=2), metavar="N", help="Of logs of nccl-tests without ranks.")
+@click.option(
+    "--page", type=click.Path(path_type=Path), metavar="FILE", help="Write a page for the vendor (.md or .html)."
+)
+@set_option
+@format_option("table", "json", "csv")
+@quiet_option
+@click.pass_obj
+@one_line_errors
+def accept(
+    folders: tuple[str, ...],
+    cluster: str,
+    logs: tuple[Path, ...],
+    collective: str | None,
+    gpus: int | None,
+    page: Path | None,
+    settings: tuple[str, ...],
+    style: str,
+    quiet: bool,
+) -> None:
+    """Say which link, adapter or GPU of CLUSTER is below what it should do, by how much, beyond its interval or not.
+
+    Reads logs of nccl-tests, p2pBandwidthLatencyTest, nvbandwidth, ib_write_bw and BabelStream, tables of kernels as
+    simgpu measure writes them, and nvidia-smi topo -m; what mpirun, srun or kubectl put before lines is taken off.
+
+    Ends with exit code 1 where something is below.
+    """
+    from simgpu.lab.acceptance import command
+    from simgpu.lab.acceptance.logs import Asked
+
+    if page is not None:
+        command.check_page(page)
+    done = command.accept(cluster, logs, settings, Asked(collective, gpus), open_catalogue(folders))
+    if page is not None:
+        command.write_page(done, page)
+    command.show(done, style, sys.stdout)
+    if page is not None and not quiet:
+        tell(f"written: {page}")
+    if done.below:
+        sys.stdout.flush()
+        sys.exit(1)

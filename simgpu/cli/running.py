@@ -182,7 +182,7 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
 def list_(folders: tuple[str, ...], kind: str | None, style: str) -> None:
     """List what the catalogue holds.
 
-    KIND is models, networks, families, gpus, nodes, clusters, links, architectures, runtimes, frameworks, experiments,
+    KIND is models, networks, families, gpus, nodes, clusters, instances, links, architectures, runtimes, frameworks, experiments,
     prices (of each GPU and what stands beside it, as results take them) or reliability (failure rates); without it all
     are listed.
     """

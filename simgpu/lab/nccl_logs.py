@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
 from simgpu.errors import InputError, nearest, shown
+from simgpu.lab.launchers import bare
 from simgpu.reading import read_bytes
 from simgpu.timing.collectives.traffic import KINDS, REDUCING, ROOTED, bus_factor, kind_of
 
@@ -60,42 +61,96 @@ class Measured:
 
 @dataclass(frozen=True)
 class Log:
-    """A log of nccl-tests; `ranks` and `collective` where its comments say them."""
+    """A log of nccl-tests; `ranks` and `collective` where its comments say them.
+
+    `places` are host and device of each rank that is listed, `threads` how many GPUs each process drives.
+    """
 
     file: str
     rows: Sequence[Measured]
     ranks: int | None
     collective: str | None
+    places: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    threads: int = 1  # GPUs that one process drives
 
 
 def read_log(file: str | Path) -> Log:
-    """Read a log of nccl-tests. Raises `InputError` with file and line for what it cannot read."""
+    """Read a log of nccl-tests, all of its tables as one. Raises `InputError` with file and line for what is wrong."""
+    logs = list(read_logs(file))
+    ranks = next((one.ranks for one in logs if one.ranks), None)
+    named = [one.collective for one in logs if one.collective]
+    return Log(
+        str(file), [row for one in logs for row in one.rows], ranks, named[-1] if named else None, logs[0].places
+    )
+
+
+def read_logs(file: str | Path) -> list[Log]:
+    """The tests of a log, one after another: each begins with its own comments. Raises `InputError`.
+
+    Prefixes of launchers (`[1,0]<stdout>:`, `0: `, `pod/name: `) are taken off first.
+    """
     path = Path(file)
-    lines = read_bytes(path, MAX_BYTES, "a log of nccl-tests").decode("utf-8-sig", errors="replace").splitlines()
-    rows: list[Measured] = []
-    ranks, collective = 0, None
-    for number, line in enumerate(lines, 1):
+    text = read_bytes(path, MAX_BYTES, "a log of nccl-tests").decode("utf-8-sig", errors="replace")
+    tests = [_Test()]
+    rows = 0
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = bare(raw)
         words = line.split()
-        if line.lstrip().startswith("#"):
-            ranks += bool(re.match(r"\s*#\s+Rank\s+\d+", line))
-            started = re.search(r"(\w+)_perf", line)
-            collective = kind_of(started[1]) if started else collective
-            _check_units(line, path, number)
-        elif words and re.fullmatch(r"[0-9]+", words[0]) and len(words) >= 7:
-            if len(rows) == MAX_ROWS:
+        if _BEGINS.search(line) and tests[-1].rows:
+            tests.append(_Test())
+        if not words or not re.fullmatch(r"-?[0-9]\S*", words[0]):
+            tests[-1].comment(line, path, number)
+        elif re.fullmatch(r"[0-9]+", words[0]) and len(words) >= 7:
+            if rows == MAX_ROWS:
                 raise InputError(f"holds more than {MAX_ROWS:,} rows", file=path, line=number)
-            rows.append(_row(words, path, number))
-        elif words and words[0].lstrip("-").isdigit():
+            rows += 1
+            tests[-1].rows.append(_row(words, path, number))
+        elif words[0].lstrip("-").isdigit():
             raise InputError(f"{shown(line.strip())} is not a row of nccl-tests", file=path, line=number)
     if not rows:
         raise InputError("holds no rows of nccl-tests (size, count, type, redop, root, time ...)", file=path)
-    return Log(str(file), rows, ranks or None, collective)
+    return [one.log(file) for one in tests if one.rows]
+
+
+_BEGINS = re.compile(r"^\s*#\s*(Collective test starting|nThread \d|nccl-tests version|size\s+count\s+type)")
+"""Comments before the table of a test."""
+_RANK = re.compile(r"\s*#\s+Rank\s+(\d+)\b(?:.*? on\s+(\S+) device\s+(\d+))?")
+
+
+@dataclass
+class _Test:
+    """What was read of a test so far."""
+
+    rows: list[Measured] = field(default_factory=list)
+    ranks: int = 0
+    collective: str | None = None
+    places: dict[int, tuple[str, int]] = field(default_factory=dict)
+    threads: int = 1
+
+    def comment(self, line: str, path: Path, number: int) -> None:
+        """Take what a line that is no row says: logs often leave some ranks out, so that the last one counts."""
+        commented = line.lstrip().startswith("#")
+        rank = _RANK.match(line)
+        if rank and len(rank[1]) < 8:
+            self.ranks = max(self.ranks, int(rank[1]) + 1)
+            if rank[2]:
+                self.places[int(rank[1])] = (rank[2], int(rank[3]))
+        driven = re.search(r"#\s*nThread (\d{1,6}) nGpus (\d{1,6})\b", line)
+        self.threads = int(driven[1]) * int(driven[2]) if driven else self.threads
+        started = re.search(r"(\w+)_perf\b", line)
+        self.collective = (kind_of(started[1]) if started else None) or self.collective
+        if commented:
+            _check_units(line, path, number)
+
+    def log(self, file: str | Path) -> Log:
+        """The test as a log of its own."""
+        return Log(str(file), self.rows, self.ranks or None, self.collective, self.places, self.threads)
 
 
 def misfit(row: Measured, kind: str, n: int) -> str | None:
     """The sign that a row is not of `kind` over `n` GPUs: its redop, its root or its busbw; None where it may be."""
     adds = True if row.redop in SUMS else False if row.redop == "none" else None
-    if adds is not None and adds != (kind in REDUCING):
+    if adds is not None and adds != (kind in REDUCING) and kind != "send_recv":  # whose program prints either
         return f"redop '{row.redop}' does not go with {kind}"
     if row.root is not None and (row.root >= 0) != (kind in ROOTED):
         return f"root {row.root} does not go with {kind}"
@@ -114,7 +169,7 @@ def check_kind(log: Log, kind: str, n: int) -> None:
     for row in log.rows:
         wrong = misfit(row, kind, n)
         if wrong:
-            like = [one for one in KINDS if misfit(row, one, n) is None]
+            like = [one for one in KINDS if misfit(row, one, n) is None and (one != "send_recv" or row.redop == "none")]
             hint = f"this looks like {' or '.join(like)}" if like else "check the collective and the number of GPUs"
             raise InputError(f"{wrong}; {hint}", file=log.file, line=row.line)
 
@@ -134,6 +189,8 @@ def _row(words: Sequence[str], path: Path, number: int) -> Measured:
     def refuse(problem: str) -> InputError:
         return InputError(problem, file=path, line=number)
 
+    if re.fullmatch(r"[0-9.]+", words[3]):  # of collectives that add nothing, old versions have no redop
+        words = [*words[:3], "none", *words[3:]]
     dtype, redop = words[2], words[3]
     if dtype not in DTYPES:
         raise refuse(f"unknown type '{dtype}'{nearest(dtype, DTYPES)}")

@@ -23,7 +23,6 @@ from simgpu.terminal import plain
 from simgpu.timing.collectives.traffic import KINDS, REDUCING, ROOTED, bus_factor, kind_of
 
 if TYPE_CHECKING:
-    from simgpu.timing.collectives import CollectiveTimes
     from simgpu.timing.parts import Array
 
 _NAMES = {"fp32": "float", "fp16": "half", "bf16": "bfloat16", "int8": "int8", "fp64": "double", "fp8": "f8e4m3"}
@@ -117,7 +116,7 @@ def predict(
     times = collective_time(cluster, collective, gpus, whole, known, algorithm, protocol, library)
     redop = "sum" if collective in REDUCING else "none"
     root = 0 if collective in ROOTED else -1
-    low, high = _interval(cluster, collective, times, protocol, library, gpus > cluster.gpus_per_node)
+    low, high = interval(cluster, collective, times.seconds, protocol, library, gpus > cluster.gpus_per_node)
     numbers = (whole, counts, times.seconds, times.algbw, times.busbw, low, high)
     choices = (times.algorithm, times.protocol, times.channels)
     free = algorithm == protocol == "auto" and library == "nccl"
@@ -139,8 +138,8 @@ def _ends(seconds: float, algbw: float, busbw: float, low: float, high: float) -
     return ends | following_ends(row | {"algbw": algbw, "busbw": busbw})
 
 
-def _interval(
-    cluster: Cluster, collective: str, times: CollectiveTimes, protocol: str, library: str, far: bool
+def interval(
+    cluster: Cluster, collective: str, seconds: Array, protocol: str, library: str, far: bool
 ) -> tuple[Array, Array]:
     """Factors from predicted times to their P10 and P90, wider where the GPUs stand in several nodes.
 
@@ -152,13 +151,13 @@ def _interval(
     from simgpu.timing.uncertainty import spread
 
     if protocol == "ideal":
-        return np.ones(times.seconds.shape), np.ones(times.seconds.shape)
+        return np.ones(seconds.shape), np.ones(seconds.shape)
     kernel = cluster.kernel
     regime, measured = kernel.regime("collective", library), f"{library} {BETWEEN_NODES}" if far else library
     seen = kernel.by_user("collective", library)
     factors = spread(
         collective,
-        times.seconds,
+        seconds,
         architecture=kernel.architecture,
         regime=regime,
         library=measured,
@@ -390,7 +389,7 @@ def run(
 ) -> None:
     """Print the table of a cluster, or a log against it."""
     collective = _collective(options.collective)
-    if not (catalogue.find("clusters", name) or catalogue.find("nodes", name)):
+    if not (catalogue.find("clusters", name) or catalogue.find("nodes", name) or name in catalogue.instances):
         known = catalogue.names("clusters") + catalogue.names("nodes")
         hint = nearest(name, known, where="simgpu list clusters and simgpu list nodes name them")
         raise InputError(f"unknown cluster or node '{name}'{hint}")

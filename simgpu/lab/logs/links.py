@@ -8,11 +8,13 @@ as `simgpu.lab.nccl_logs` reads it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from simgpu.errors import InputError
+from simgpu.lab.launchers import bare
 from simgpu.lab.logs.observed import LINK, Measurement, Observed, spread_of
 from simgpu.lab.logs.text import lines_of
 from simgpu.lab.nccl_logs import Log, Measured, read_log
@@ -24,17 +26,19 @@ LOOKED_AT = 400
 SHOWS_NCCL = re.compile(r"#\s+size\s+count\s+type|\b\w+_perf\b.*|# nThread \d+ nGpus")
 
 _ROW = re.compile(r"^\s*(\d+)((?:\s+(?:\d+\.\d+|N/A))+)\s*$")
+_COLUMNS = re.compile(r"^\s*(?:D\\D|GPU|CPU)?\s+(\d+(?:\s+\d+)*)\s*$")
 _NVBANDWIDTH = re.compile(r"^Running (\w+)\.")
 _P2P = re.compile(r"^(Unidirectional|Bidirectional) P2P=(Enabled|Disabled) Bandwidth|^P2P=(Enabled|Disabled) Latency")
 _PERFTEST = re.compile(r"^\s*#bytes\s+#iterations\s+BW peak\[(Gb|MB|MiB)/sec\]\s+BW average")
 _PERFTEST_ROW = re.compile(r"^\s*(\d+)\s+(\d+)\s+([\d.]+)\s+([\d.]+)")
 _PERFTEST_UNITS = {"Gb": GIGA / 8, "MB": 1e6, "MiB": 2.0**20}
+_DEVICE = re.compile(r"\bDevice\s+:\s*(\S+)")
 _TEST = re.compile(r"RDMA_(Write|Read) BW Test|(Send) BW Test")
 
 
 def read(file: Path) -> list[Observed]:
     """What a log says of links; nothing where it is of none of these tools."""
-    tool = _tool(file)
+    tool = tool_of(file)
     if tool == "nccl-tests":
         return [_nccl(read_log(file), file)]
     if tool == "perftest":
@@ -42,11 +46,12 @@ def read(file: Path) -> list[Observed]:
     return list(_matrices(file)) if tool else []
 
 
-def _tool(file: Path) -> str:
+def tool_of(file: Path) -> str:
     """The tool that wrote a log, by its own lines; '' for another."""
-    for number, text in lines_of(file):
+    for number, raw in lines_of(file):
         if number > LOOKED_AT:
             break
+        text = bare(raw)
         for tool, shows in (("nvbandwidth", _NVBANDWIDTH), ("p2pBandwidthLatencyTest", _P2P),
                             ("perftest", _PERFTEST)):  # fmt: skip
             if shows.search(text):
@@ -84,26 +89,59 @@ def _least(rows: object, largest: Measured) -> Iterator[str]:
 # ---- copies between pairs --------------------------------------------------------------------------------
 
 
-def _matrices(file: Path) -> Iterator[Observed]:
-    """Matrices of nvbandwidth or of p2pBandwidthLatencyTest, each by its middle value."""
-    name = ""
-    values: list[float] = []
-    for number, text in lines_of(file):
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix as its tool prints it, GB/s, us or ns by sender (or host) and receiver; `line` is its heading's."""
+
+    name: str
+    line: int
+    cells: Mapping[tuple[int, int], float]
+
+    @property
+    def pair(self) -> bool:
+        """True for a matrix between GPUs, whose diagonal is no link."""
+        return "device_to_device" in self.name or "P2P" in self.name
+
+    @property
+    def late(self) -> bool:
+        """True for a matrix of times."""
+        return "atency" in self.name
+
+
+def matrices(file: Path) -> Iterator[Matrix]:
+    """Matrices of nvbandwidth or of p2pBandwidthLatencyTest. Raises `InputError` for one that is too large."""
+    name, at = "", 0
+    columns: list[int] = []
+    cells: dict[tuple[int, int], float] = {}
+    for number, raw in lines_of(file):
+        text = bare(raw)
         head = _NVBANDWIDTH.search(text) or _P2P.search(text)
         if head:
-            yield from _matrix(file, name, values)
-            name, values = head[0].rstrip("."), []
+            yield from _made(name, at, cells)
+            name, at, cells, columns = head[0].rstrip("."), number, {}, []
         elif name and (row := _ROW.match(text)):
-            pair = "device_to_device" in name or "P2P" in name
             texts = row[2].split()
-            own = int(row[1]) if pair and len(texts) > int(row[1]) else None
-            values += [float(one) for i, one in enumerate(texts) if one != "N/A" and i != own]
-            if len(values) > 1_000_000:
+            names = columns if len(columns) == len(texts) else range(len(texts))
+            cells |= {(int(row[1]), j): float(one) for j, one in zip(names, texts, strict=True) if one != "N/A"}
+            if len(cells) > 1_000_000:
                 raise InputError("holds a matrix of more than a million pairs", file=file, line=number)
-        elif values and (not text.strip() or text.startswith(("SUM", "CPU", "   CPU"))):
-            yield from _matrix(file, name, values)
-            name, values = "", []
-    yield from _matrix(file, name, values)
+        elif name and not cells and (listed := _COLUMNS.match(text)):
+            columns = [int(one) for one in listed[1].split()]
+        elif cells and (not text.strip() or text.startswith(("SUM", "CPU", "   CPU"))):
+            yield from _made(name, at, cells)
+            name, cells = "", {}
+    yield from _made(name, at, cells)
+
+
+def _made(name: str, line: int, cells: Mapping[tuple[int, int], float]) -> Iterator[Matrix]:
+    if name and cells:
+        yield Matrix(name, line, cells)
+
+
+def _matrices(file: Path) -> Iterator[Observed]:
+    """Matrices of nvbandwidth or of p2pBandwidthLatencyTest, each by its middle value."""
+    for one in matrices(file):
+        yield from _matrix(file, one.name, [value for (i, j), value in one.cells.items() if not (one.pair and i == j)])
 
 
 def _matrix(file: Path, name: str, values: list[float]) -> Iterator[Observed]:
@@ -123,18 +161,46 @@ def _matrix(file: Path, name: str, values: list[float]) -> Iterator[Observed]:
 # ---- between nodes ---------------------------------------------------------------------------------------
 
 
-def _perftest(file: Path) -> Iterator[Observed]:
-    """The largest message of ib_write_bw and its like."""
-    unit, test, rows = 0.0, "", []
-    for _, text in lines_of(file):
+@dataclass(frozen=True)
+class Transfer:
+    """A run of perftest: its name, the adapter, and the average rate by message size, bytes/s."""
+
+    test: str
+    device: str
+    line: int
+    rates: Mapping[int, float]
+
+    @property
+    def largest(self) -> tuple[int, float]:
+        """The largest message and its rate."""
+        return max(self.rates.items())
+
+
+def transfers(file: Path) -> Iterator[Transfer]:
+    """Runs of ib_write_bw and its like, in order: a file may hold both sides of one, or several."""
+    unit, test, device, at = 0.0, "", "", 0
+    rates: dict[int, float] = {}
+    for number, raw in lines_of(file):
+        text = bare(raw)
         if named := _TEST.search(text):
-            test = f"ib_{(named[1] or named[2]).lower()}_bw"
+            if rates:
+                yield Transfer(test or "perftest", device, at, rates)
+            test, rates, device, at, unit = f"ib_{(named[1] or named[2]).lower()}_bw", {}, "", number, 0.0
+        elif found := _DEVICE.search(text):
+            device = found[1]
         elif head := _PERFTEST.search(text):
             unit = _PERFTEST_UNITS[head[1]]
-        elif unit and (row := _PERFTEST_ROW.match(text)):
-            rows.append((int(row[1]), float(row[4]) * unit))
-    good = [row for row in rows if row[1] > 0]
-    if not good:
+        elif unit and (row := _PERFTEST_ROW.match(text)) and float(row[4]) > 0:
+            rates[int(row[1])] = float(row[4]) * unit
+    if rates:
+        yield Transfer(test or "perftest", device, at, rates)
+
+
+def _perftest(file: Path) -> Iterator[Observed]:
+    """The largest message of ib_write_bw and its like."""
+    found = list(transfers(file))
+    if not found:
         raise InputError("holds a header of perftest and no rows", file=file)
-    size, rate = max(good)
-    yield Observed(file, LINK, test or "perftest", (Measurement("algbw", rate),), {"bytes": size})
+    best = max(found, key=lambda one: one.largest)
+    size, rate = best.largest
+    yield Observed(file, LINK, best.test, (Measurement("algbw", rate),), {"bytes": size})

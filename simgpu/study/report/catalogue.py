@@ -16,6 +16,7 @@ from simgpu.hardware.cluster_spec import ClusterSpec, FabricSpec
 from simgpu.hardware.derive import ISOLATED, SHARED, base_name, is_slice, mig_shares
 from simgpu.hardware.figure import Figure, figures
 from simgpu.hardware.inherit import Calibration, Given
+from simgpu.hardware.instances import Instance
 from simgpu.hardware.machine import topology_of
 from simgpu.hardware.plausible import doubts
 from simgpu.hardware.spec import CatalogueFile, GPUSpec, NodeSpec
@@ -39,6 +40,9 @@ def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
         return [(f"{one.engine}@{one.since}", _versions_of(one)) for one in catalogue.runtimes.every()]
     if kind == "prices":
         return price_book(catalogue).listing()
+    if kind == "instances":
+        rented = catalogue.instances
+        return [(name, f"{cloud.title}: {_rented(cloud.instances[name])}") for name, cloud in rented.items()]
     entries = []
     for name in catalogue.names(kind):
         if kind == "models":
@@ -53,6 +57,11 @@ def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
             title = str(catalogue.document(file).data.get("title", "")) if file else ""
         entries.append((name, title))
     return entries
+
+
+def _rented(entry: Instance) -> str:
+    """A machine of a cloud in words: its GPUs, the node that it is like."""
+    return f"{entry.gpus} GPUs, as {entry.node}" + (f", with {entry.gpu}" if entry.gpu else "")
 
 
 def _versions_of(run: Runtime) -> str:
@@ -157,7 +166,8 @@ def show(catalogue: Catalogue, subject: Subject, out: IO[str], constants: bool =
     known = catalogue.kernel_constants(spec) if isinstance(spec, GPUSpec) else None
     if known is not None:  # its constants follow, with those it inherits
         entries = [entry for entry in entries if not entry[0].startswith("kernel.")]
-    print_figures(f"{spec.title}  ({catalogue.find(subject.kind, subject.name)})", entries, out)
+    file = catalogue.find(subject.kind, subject.name) or "a machine of a cloud: hardware/instances"
+    print_figures(f"{spec.title}  ({file})", entries, out)
     if known is not None:
         _print_constants(known, constants, out)
     if isinstance(spec, GPUSpec) and not is_slice(spec):
@@ -216,6 +226,8 @@ def _kind_of(catalogue: Catalogue, name: str) -> str:
     for kind in ("clusters", "nodes", "gpus", "models", "networks", "links", "architectures", "frameworks", "families"):
         if catalogue.find(kind, name):
             return kind
+    if name in catalogue.instances:
+        return "nodes"
     if os.path.exists(name) or os.path.exists(name.partition(MARK)[0]):
         return "models"
     if name.partition(MARK)[0] in catalogue.runtimes.engines:
