@@ -42,6 +42,7 @@ FOLDERS = {
     "experiments": ROOT / "experiments",
     "links": ROOT / "hardware" / "links",
     "architectures": ROOT / "hardware" / "architectures",
+    "reliability": ROOT / "hardware" / "reliability",
 }
 
 

@@ -29,6 +29,7 @@ NO_NAMES = {
         "as_built",
         "context",
         "users",
+        *("rate", "think_s", "in_flight", "headroom", "availability"),
         "change",
         "price",
         "jobs",
@@ -99,6 +100,9 @@ SLIPS: dict[tuple[str, str], tuple[Callable[[], Any], str]] = {
     ("fit", "runtime"): (lambda: simgpu.fit(MODEL, gpu="l4", runtime="vlm"), "vllm"),  # type: ignore[arg-type]
     ("fit", "kv_cache"): (lambda: simgpu.fit(MODEL, gpu="l4", kv_cache="fp88"), "fp8"),
     **each("run_experiment", "tp2_scaling", "tp2_scalin"),
+    **each("recommend", "a100_or_4090", "a100_or_409"),
+    ("plan_capacity", "experiment"): (lambda: simgpu.plan_capacity("capacity_pla", rate=1), "capacity_plan"),
+    ("plan_capacity", "settings"): (lambda: simgpu.plan_capacity("capacity_plan", "plan.tpp=2", rate=1), "tp"),
     **each("explain", "tp2_scaling", "tp2_scalin"),
     **each("sweep", "tp2_scaling", "tp2_scalin"),
     **each("search", "gpt3_search", "gpt3_serch"),

@@ -37,6 +37,8 @@ class Reliability:
 
     late
         s of work that a silent error takes beside that since the last save: until somebody sees it.
+    length
+        s of the run, at whose start all spares are there.
     """
 
     rates: JobRates
@@ -51,6 +53,7 @@ class Reliability:
     taken: Preempted | None = None
     elastic: bool = False
     nodes_of_replica: int = 1
+    length: float = inf
 
     def goodput(self, factor: float = 1.0) -> float:
         """Training goodput by the closed form, at `factor` times the failures.
@@ -63,7 +66,7 @@ class Reliability:
         elif self.taken is not None:
             saving, mttf = with_preemptions(saving, mttf, self.taken)
         if self.spares is not None:
-            away = nodes_away(self.rates.replaced * factor, self.repair)
+            away = nodes_away(self.rates.replaced * factor, self.repair, self.length)
             works = (
                 expected_share(away, self.spares, self.nodes, self.nodes_of_replica)
                 if self.elastic
@@ -107,6 +110,7 @@ def reliability_of(
     return Reliability(
         rates, file, saved, saving, interval, nodes_of(row, cluster), fields.spares, repair, fields.detection_delay,
         taken, fields.elastic, max(-(-int(row["gpus"]) // (row.get("dp") or 1) // cluster.gpus_per_node), 1),
+        row["training_days"] * DAY if row.get("training_days") else fields.length,
     )  # fmt: skip
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from math import exp, lgamma, log, log1p
+from math import exp, expm1, inf, lgamma, log, log1p
 
 
-def nodes_away(failures: float, repair: float) -> float:
+def nodes_away(failures: float, repair: float, length: float = inf) -> float:
     """The mean number of nodes in repair: failures of all nodes, 1/s, times the mean repair, s (Little's law).
 
-    It is that of a Poisson distribution whatever the law of the repairs (M/G/infinity).
+    It is that of a Poisson distribution whatever the law of the repairs (M/G/infinity). Over a run of `length` s that
+    starts with none away it is less, m (1 - (1 - e^(-T/r)) r/T) with exponential repairs.
     """
-    return failures * repair
+    if length == inf or not repair:
+        return failures * repair
+    lives = length / repair
+    return failures * repair * (1.0 + expm1(-lives) / lives)
 
 
 def spares_for(mean: float, share: float = 0.99) -> int:

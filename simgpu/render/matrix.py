@@ -61,6 +61,8 @@ def matrix_figure(
                 row = cells.get((top, name), {})
                 value = _number(row, column)
                 if value is None or value <= 0:
+                    if hatched and too_large(row):
+                        _hatched(panel, i, j, INK)
                     panel.text(i, j, NOTHING, ha="center", va="center", color=INK, fontsize=SIZE)
                     continue
                 share = 0.0 if high == low else log2(value / low) / log2(high / low)
@@ -108,6 +110,8 @@ def heatmap_figure(
                 row = cells.get((top, name), {})
                 value = _number(row, column)
                 if value is None:
+                    if too_large(row):
+                        _hatched(panel, i, j, INK)
                     _written(panel, i, j, NOTHING, INK, False)
                     continue
                 share = float(shade(value)) if high > low else 0.0
@@ -240,7 +244,7 @@ def _legend(
         handles.append(Patch(facecolor="#E8E0B8", edgecolor="#8A8A8A", hatch="////", lw=0, label=words))
     why = {
         "no such row": len(rows) < places,
-        "no result": any(_number(row, column) is None for row in rows),
+        "no result": any(_number(row, column) is None and not (hatched and too_large(row)) for row in rows),
         "none": zero and any(_number(row, column) == 0 for row in rows),
     }
     if any(why.values()):

@@ -57,6 +57,13 @@ def test_parts_of_the_hour_add_up_and_owning_names_its_prices():
     assert half["usd_per_gpu_hour"] == pytest.approx(row["rent_compared_usd_per_gpu_hour"], rel=1e-9)
 
 
+def test_the_sites_pue_is_that_of_its_cost():
+    usual, twice = (ran(cost={"price": "owned"}, **more) for more in ({}, {"power": {"pue": 2.6}}))
+    assert twice["energy_usd_per_h"] == pytest.approx(2 * usual["energy_usd_per_h"])
+    assert twice["site_power_w"] == pytest.approx(2 * usual["site_power_w"])
+    assert twice["fixed_usd_per_h"] == usual["fixed_usd_per_h"]
+
+
 def test_tokens_share_an_hour():
     row = ran(cost={"price": 3.6})
     rate = row["output_tokens_per_s_per_gpu"]
