@@ -18,7 +18,7 @@ from simgpu.workload.server.routing import Router
 from simgpu.workload.server.rules import Rules
 from simgpu.workload.server.setup import fleet_of, load_at, load_of, replicas_of
 from simgpu.workload.server.shards import Count, Dealt, bounds, dealt, expected, in_parallel, parts_of, sample_of
-from simgpu.workload.server.started import check_traffic, rules_of, steps_for
+from simgpu.workload.server.started import check_end, check_traffic, rules_of, steps_for
 from simgpu.workload.server.steps import Steps
 from simgpu.workload.server.tally import Sample, Series, Tally
 
@@ -192,8 +192,9 @@ def serve_traffic(
 ) -> Served:  # fmt: skip
     """Serve the requests of a job; kernels take `factor` times as long. Raises `InputError` (key only)."""
     check_traffic(deployment, job)
-    rules = rules_of(deployment, job, speculation)
-    return serve_requests(deployment, job, rules, steps_for(deployment, job, speculation).scaled(factor), leaps)
+    rules, steps = rules_of(deployment, job, speculation), steps_for(deployment, job, speculation)
+    check_end(job, steps)
+    return serve_requests(deployment, job, rules, steps.scaled(factor), leaps)
 
 
 def serve_middle(
@@ -235,6 +236,7 @@ def _in_parts(
 ) -> list[Served]:  # fmt: skip
     rules = rules_of(deployment, job, speculation)
     steps, dp = steps_for(deployment, job, speculation), deployment.plan.dp
+    check_end(job, steps)
     for one in others:
         check_traffic(one, job)
 
@@ -302,6 +304,8 @@ def serve_pools(
     fleet = fleet_of(pools[0][0], job, replicas, served.add, router)
     fleet.run(load_of(job, requests, pools[0][1].image_tokens))
     if not served.requests and not fleet.fates:
+        if job.trace is not None:
+            raise InputError("has no request in the part of it that is replayed", file=job.trace)
         raise InputError("no request comes in this time; expected a higher rate or a longer duration", key="workload")
     if not served.requests:
         problem = f"none of {sum(fleet.fates.values()):,} requests was answered: {_listed(fleet.fates)}"

@@ -179,6 +179,19 @@ class Traffic(Managed):
         return self.requests
 
     @property
+    def expected(self) -> float:
+        """Requests of the run, as far as the job says it: those asked for, else by the rates."""
+        if self.count is not None:
+            return float(self.count)
+        if self.stages:
+            return sum(rate * seconds for rate, seconds in self.stages)
+        seconds = self.duration_s or 0.0
+        if self.profile:
+            areas = [(b - a) * (low + high) / 2 for (a, low), (b, high) in pairwise(self.profile)]
+            return seconds / self.profile[-1][0] * sum(areas)
+        return ((self.rate or 0.0) + (self.end_rate or self.rate or 0.0)) / 2 * seconds
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest request as far as the means say it; 0 for a trace without them."""
         most = max((one.prompt + one.output for one in self.mix or ()), default=0)
@@ -272,10 +285,12 @@ class Traffic(Managed):
 
     @model_validator(mode="after")
     def _ends(self) -> Traffic:
-        if self.rate and (self.duration_s or 0) * self.rate > MOST_REQUESTS:
-            raise ValueError(f"{self.rate * (self.duration_s or 0):.3g} requests; expected at most {MOST_REQUESTS:.0e}")
-        if (self.requests or 0) > MOST_REQUESTS:
-            raise ValueError(f"{self.requests} requests; expected at most {MOST_REQUESTS:.0e}")
+        number = self.expected
+        if number > MOST_REQUESTS:
+            raise ValueError(f"{number:.3g} requests; expected at most {MOST_REQUESTS:.0e}")
+        if number * self.retries > MOST_REQUESTS:
+            again = f"{number:.3g} requests, each sent again up to {self.retries:,} times"
+            raise ValueError(f"{again}; expected at most {MOST_REQUESTS:.0e} in all")
         return self
 
 

@@ -49,10 +49,7 @@ def telling(tell: Tell | None) -> Iterator[None]:
 
 def expected(job: Traffic) -> int:
     """Requests of a job, as far as it says so."""
-    if job.count is not None:
-        return job.count
-    stages = sum(rate * seconds for rate, seconds in job.stages) if job.stages else 0.0
-    return int(stages or (job.rate or 0.0) * (job.duration_s or 0.0))
+    return int(job.expected)
 
 
 def parts_of(job: Traffic, replicas: int, together: int = 1) -> int:

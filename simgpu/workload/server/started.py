@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import exp
 from typing import Any
 
 from simgpu.errors import InputError
@@ -9,7 +10,7 @@ from simgpu.plan.serving_memory import cache_bytes, cache_tokens
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.speculation import Speculation
 from simgpu.workload.inference.vision import look, pictures_of
-from simgpu.workload.server.jobs import Traffic
+from simgpu.workload.server.jobs import MOST_REQUESTS, Traffic
 from simgpu.workload.server.pieces import Pieces
 from simgpu.workload.server.rules import Rules
 from simgpu.workload.server.steps import Steps, steps_of
@@ -102,6 +103,25 @@ def check_traffic(deployment: Deployment, job: Traffic) -> None:
     if job.clients is not None and job.clients < plan.dp:
         raise InputError(f"{plan.dp} replicas are more than {job.clients} clients", key="plan.dp")
     _check_operators(deployment, job)
+
+
+LEAST = 1e-3
+"""Share of the tries of a request between failures that end with an answer, below which a run is refused."""
+
+
+def check_end(job: Traffic, steps: Steps) -> None:
+    """Raise `InputError` (key only) for a run that would not end: too many requests, or none that is ever answered."""
+    prompt, output = job.served().prompt, job.served().output
+    alone = steps.mixed(0, 0, [(prompt, 0)]) + (output - 1) * steps.decode(1, prompt + output // 2)
+    if job.clients is not None and job.requests is None and job.duration_s is not None:
+        most = job.clients * job.duration_s / (alone + job.think_s)
+        if most > MOST_REQUESTS:
+            problem = f"{job.clients:,} clients may send {most:.3g} requests in {job.duration_s:g} s"
+            raise InputError(f"{problem}; expected at most {MOST_REQUESTS:.0e}", key="workload.duration_s")
+    failures = job.failures
+    if failures is not None and exp(-alone / failures.every_s) < LEAST and failures.retries * job.expected > 1e6:
+        problem = f"a request takes {alone:.3g} s alone, and an engine fails every {failures.every_s:g} s"
+        raise InputError(f"{problem}: hardly any would be answered, in no time", key="workload.failures.every_s")
 
 
 def _check_operators(deployment: Deployment, job: Traffic) -> None:
