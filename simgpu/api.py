@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from simgpu.hardware.cluster import Cluster
     from simgpu.hardware.topology import Topology
     from simgpu.lab.calibration.outcome import Calibrated
+    from simgpu.lab.importing.command import Machine
     from simgpu.launching.answer import Launch
     from simgpu.launching.importing import ImportedConfig
-
-    from simgpu.lab.importing.command import Machine
     from simgpu.model.imported.pieces import Imported
     from simgpu.study.capacity.planning import PlannedCapacity
     from simgpu.study.choice.recommending import Recommended

@@ -267,14 +267,7 @@ class Traffic(Managed):
             raise ValueError("a trace has lengths of its own; expected lengths_file or trace, not both")
         if self.resample and self.lengths_file is None:
             raise ValueError("resample draws lengths of lengths_file; expected that file")
-        spreads = {"spread": self.spread, "output_spread": self.output_spread or 0.0}
-        for name, spread in spreads.items():
-            if spread and self.lengths == "sharegpt":
-                raise ValueError(f"{name} {spread:g}: lengths of sharegpt scatter as the data set's; leave it out")
-            if spread and self.lengths == "fixed":
-                raise ValueError(f"{name} {spread:g}: fixed lengths have none; expected lengths uniform or lognormal")
-            if self.lengths == "uniform" and spread > 1:
-                raise ValueError(f"{name} {spread:g}: uniform lengths reach below zero; expected at most 1")
+        _check_spreads(self)
         for name in ("prompt", "output"):
             _check_range(name, getattr(self, f"{name}_range"), getattr(self, name))
         if self.warmups and (self.turns > 1 or self.trace is not None):
@@ -315,6 +308,17 @@ def _check_mix(job: Traffic) -> None:
     given += ["lengths"] if job.lengths != "fixed" else []
     if given:
         raise ValueError(f"mix has lengths of its own; leave {given[0]} out")
+
+
+def _check_spreads(job: Traffic) -> None:
+    """Raise `ValueError` for a spread that the lengths of a job cannot have."""
+    for name, spread in {"spread": job.spread, "output_spread": job.output_spread or 0.0}.items():
+        if spread and job.lengths == "sharegpt":
+            raise ValueError(f"{name} {spread:g}: lengths of sharegpt scatter as the data set's; leave it out")
+        if spread and job.lengths == "fixed":
+            raise ValueError(f"{name} {spread:g}: fixed lengths have none; expected lengths uniform or lognormal")
+        if job.lengths == "uniform" and spread > 1:
+            raise ValueError(f"{name} {spread:g}: uniform lengths reach below zero; expected at most 1")
 
 
 def _check_range(name: str, ends: Ends | None, mean: int | None) -> None:
