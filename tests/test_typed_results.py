@@ -159,8 +159,8 @@ def test_a_call_says_what_comes_back() -> None:
     from simgpu.simulation import call
 
     said = [one.__annotations__["return"] for one in get_overloads(call.simulate.__wrapped__)]
-    assert said == ["StepResult", "TrainingResult", "BatchResult", "MixedStepResult", "ServingResult", "TrafficResult",
-                    "NetworkResult", "PostTrainingResult",
+    assert said == ["StepResult", "PostTrainingResult", "TrainingResult", "BatchResult", "MixedStepResult",
+                    "ServingResult", "TrafficResult", "NetworkResult",
                     "Result"]  # fmt: skip
     assert {one.__name__ for _, _, one in JOBS.values()} == set(said) - {"Result"}
     assert tuple(Interval(2.0, 1.0, 3.0)) == (1.0, 3.0)

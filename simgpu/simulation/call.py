@@ -77,6 +77,11 @@ def simulate(
 ) -> StepResult: ...  # fmt: skip
 @overload
 def simulate(
+    cluster: Cluster | str, workload: PostTraining, model: Model = None, plan: Split = None,
+    options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
+) -> PostTrainingResult: ...  # fmt: skip
+@overload
+def simulate(
     cluster: Cluster | str, workload: Training, model: Model = None, plan: Split = None,
     options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
 ) -> TrainingResult: ...  # fmt: skip
@@ -105,11 +110,6 @@ def simulate(
     cluster: Cluster | str, workload: Network, model: Model = None, plan: Split = None,
     options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
 ) -> NetworkResult: ...  # fmt: skip
-@overload
-def simulate(
-    cluster: Cluster | str, workload: PostTraining, model: Model = None, plan: Split = None,
-    options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
-) -> PostTrainingResult: ...  # fmt: skip
 @overload
 def simulate(
     cluster: Cluster | str, workload: Workload | Mapping[str, Any], model: Model = None, plan: Split = None,
@@ -189,7 +189,9 @@ def simulate(
         others = pools_of(workload, model, how, run, catalogue) if isinstance(workload, Traffic) else ()
         return _infer(cluster, workload, model, plan, how, run, draft, others)
     if isinstance(workload, PostTraining):
-        return _post_train(cluster, workload, model, plan, how, catalogue)
+        from simgpu.simulation.post_training import post_trained
+
+        return post_trained(simulate, _asked, cluster, workload, model, plan, how, catalogue)
     if isinstance(workload, Training):
         stack = how.framework
         _kernels(cluster, workload, how)
@@ -375,28 +377,6 @@ def _train(
         **done.row,
     }
     return _made(TrainingResult, row, done.execution, MemoryUse.of_training(done.memory), cluster)
-
-
-def _post_train(
-    cluster: Cluster, workload: PostTraining, model: TransformerConfig | None, plan: Plan, how: RunOptions,
-    catalogue: Catalogue | None,
-) -> PostTrainingResult:  # fmt: skip
-    """A step of post-training: its phases are simulations of their own."""
-    from simgpu.simulation.post_training import post_train
-
-    if model is None:
-        raise InputError("this key is missing; a workload of kind 'rl' needs one", key="model")
-    done = post_train(simulate, cluster, workload, model, plan, how, catalogue)
-    trained, served = done.training, done.generation
-    row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
-    generates = row["rollout_s"] * row["generation_gpus"] / row["gpus"]
-    trains = (row["training_s"] + row["logprob_s"] + row["reference_s"]) * plan.world / row["gpus"]
-    board = Board.of(cluster)
-    waits = max(row["step_s"] - generates - trains, 0.0)
-    joules = generates * served.power_w_per_gpu + trains * trained.power_w_per_gpu + waits * board.levels.waiting
-    watts = joules / max(row["step_s"], generates + trains)
-    columns = power_columns(row, watts, board)
-    return PostTrainingResult.of({**row, **columns}, trained.execution, trained.memory, board)
 
 
 def _check_plan(plan: Plan, kind: str) -> None:

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
+from simgpu.analysis.power import Board, power_columns
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.parallelism import Plan
+from simgpu.simulation.post_training_result import PostTrainingResult
 from simgpu.simulation.result import Result
 from simgpu.timing.collectives import collective_time
 from simgpu.workload.post_training import PostTraining
@@ -59,6 +61,26 @@ class Done:
     row: dict[str, Any]
     training: Result
     generation: Result
+
+
+def post_trained(
+    simulate: Simulate, asked: Callable[..., dict[str, Any]], cluster: Cluster, job: PostTraining,
+    model: TransformerConfig | None, plan: Plan, how: Any, catalogue: Any,
+) -> PostTrainingResult:  # fmt: skip
+    """The result of a step; `asked` makes the columns of what was simulated. Raises `InputError`."""
+    if model is None:
+        raise InputError("this key is missing; a workload of kind 'rl' needs one", key="model")
+    done = post_train(simulate, cluster, job, model, plan, how, catalogue)
+    trained, served = done.training, done.generation
+    row = {**asked(model.name, job.kind, cluster, how.dtype, plan), **done.row}
+    generates = row["rollout_s"] * row["generation_gpus"] / row["gpus"]
+    trains = (row["training_s"] + row["logprob_s"] + row["reference_s"]) * plan.world / row["gpus"]
+    board = Board.of(cluster)
+    waits = max(row["step_s"] - generates - trains, 0.0)
+    joules = generates * served.power_w_per_gpu + trains * trained.power_w_per_gpu + waits * board.levels.waiting
+    watts = joules / max(row["step_s"], generates + trains)
+    columns = power_columns(row, watts, board)
+    return PostTrainingResult.of({**row, **columns}, trained.execution, trained.memory, board)
 
 
 def post_train(

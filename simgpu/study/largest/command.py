@@ -29,7 +29,9 @@ def largest(
         raise InputError(f"{shown(finetune)} is not known{nearest(finetune, FINETUNE)}", key="--finetune")
     length = tokens_of(tokens, "--tokens") if finetune else tokens_of(serve or 0, "--serve")
     asked = Asked(catalogue.cluster(machine), finetune or "", length, **_without_none(more))
-    workload, plan, other = {}, {}, {}
+    workload: dict[str, Any] = {}
+    plan: dict[str, Any] = {}
+    other: dict[str, Any] = {}
     for setting in parse_settings(settings):
         where = {"workload": workload, "plan": plan}.get(str(setting.path[0]))
         if where is not None and len(setting.path) == 2:
