@@ -167,8 +167,8 @@ class Traffic(Managed):
     @property
     def process(self) -> str:
         """How requests come."""
-        said = ("clients", "closed"), ("stages", "stages"), ("profile", "profile"), ("trace", "trace")
-        said = *said, ("users", "users")
+        said = (("clients", "closed"), ("stages", "stages"), ("profile", "profile"), ("trace", "trace"),
+                ("users", "users"))  # fmt: skip
         return self.arrivals or next((name for key, name in said if getattr(self, key)), "poisson")
 
     @property
