@@ -135,7 +135,8 @@ class Surroundings:
         """The class of a link; its last entry is the capacity."""
         place = topology.graph.nodes
         if edge in channels:
-            return (self._stage_of(here[edge[0]]),), "lane", edge[1], edge[2], channels[edge]
+            rank = nodes[edge[0]] if edge[0] in nodes else here[edge[0]]  # what a node passes on, or a GPU
+            return (self._stage_of(rank),), "lane", edge[1], edge[2], channels[edge]
         capacity = topology.graph.edges[edge]["bandwidth"]
         a, b = edge
         kinds = (place[a]["kind"], place[b]["kind"])

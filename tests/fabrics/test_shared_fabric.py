@@ -67,5 +67,6 @@ def test_the_worst_failure_comes_first():
     catalogue = Catalogue()
     done = what_breaks(open_experiment(STUDY, (), catalogue), 1, catalogue)
     slowdowns = [row["slowdown"] for row in done.rows]
-    assert slowdowns == sorted(slowdowns, reverse=True) and slowdowns[0] > 1 and min(slowdowns) >= 1 - 1e-9
+    assert slowdowns == sorted(slowdowns, reverse=True) and slowdowns[0] > 1.1
+    assert min(slowdowns) > 0.95  # NCCL chooses by its estimates: a slower link can make it choose better
     assert replace(done, rows=[]).document()["rows"] == []
