@@ -26,7 +26,10 @@ PARTS = ("front", "wait", "prompt", "interference", "decode")
 """Parts of a request's time: outside the engine, until its first step, its prompt, prompts of others, decodes."""
 
 KEPT = 200_000
-"""Requests of which a run keeps a record."""
+"""Requests of which a run keeps a record: of more, one of so many over the whole run, whichever replica it has."""
+
+MIX = 2654435761
+"""Numbers times this are spread (D. E. Knuth, The Art of Computer Programming 3, 6.4: 2^32 over the golden ratio)."""
 
 GROWTH = 0.03
 """A load is not stationary if, of the requests that come between its second quarter and its last, so large a share is
@@ -64,6 +67,7 @@ class Served:
     up: float = 1.0
     transfer_s: float = 0.0
     blocks: int = 0
+    stride: int = 1
     gpus: int = 0
 
     def close(self, fleet: Fleet) -> None:
@@ -104,7 +108,7 @@ class Served:
         if sent > self.last_sent:  # noqa: PLR1730 - quicker than max
             self.last_sent = sent
         self.rates.event(last, (1.0, float(one.output), ttft))
-        if len(self.records) < KEPT:
+        if not (one.number * MIX >> 16) % self.stride and len(self.records) < KEPT:
             self.records.append(
                 (
                     one.number,
@@ -256,9 +260,7 @@ def _in_parts(
         else:
             load = count.over(load_at(job, rules.image_tokens, dealt(job, dp, first, last)))
         plain = job.model_copy(update={"classes": None})  # they have them already
-        served = serve_requests(some, plain, rules, steps.scaled(factor), router=Dealt, requests=load)
-        served.records = [one for one in served.records if one[0] < KEPT]  # of the whole load, the first
-        return served
+        return serve_requests(some, plain, rules, steps.scaled(factor), router=Dealt, requests=load)
 
     requests = round(sum(expected(job) * (last - first) / dp for _, first, last in tasks))
     found: list[Served] = in_parallel(work, tasks, requests)
@@ -299,6 +301,7 @@ def serve_pools(
     replicas = [one for made, rules, steps in pools for one in replicas_of(made, rules, steps, tally, leaps, replica)]
     limits = job.ttft_limit_s or 1e30, job.tpot_limit_s or 1e30, job.e2e_limit_s or 1e30
     served = Served(pools[0][1], tally, len(replicas), limits)
+    served.stride = max(-(-expected(job) // KEPT), 1)
     served.gpus = sum(made.plan.world for made, _, _ in pools)
     served.blocks = sum(one.pool.total for one in replicas)
     fleet = fleet_of(pools[0][0], job, replicas, served.add, router)

@@ -167,9 +167,9 @@ class Traffic(Managed):
     @property
     def process(self) -> str:
         """How requests come."""
-        said = (("clients", "closed"), ("stages", "stages"), ("profile", "profile"), ("trace", "trace"),
-                ("users", "users"))  # fmt: skip
-        return self.arrivals or next((name for key, name in said if getattr(self, key)), "poisson")
+        names = ("clients", "stages", "profile", "trace", "users")
+        said = next((key for key in names if getattr(self, key)), "poisson")
+        return self.arrivals or ("closed" if said == "clients" else said)
 
     @property
     def count(self) -> int | None:
