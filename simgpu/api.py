@@ -158,7 +158,7 @@ def import_onnx(
     return _job_of(read_onnx(Path(file), dims, fused, unknown == "memory"), stack)
 
 
-@takes(gpu=TEXT, network=TEXT, nodes=WHOLE, as_built=FLAG, catalogue=CATALOGUE)
+@takes(files=PATH, gpu=TEXT, network=TEXT, nodes=WHOLE, as_built=FLAG, catalogue=CATALOGUE)
 def import_machine(
     *files: str | Path, gpu: str | None = None, network: str | None = None, nodes: int | None = None,
     as_built: bool = False, catalogue: Catalogue | None = None,
@@ -167,7 +167,8 @@ def import_machine(
 
     `files` are outputs of nvidia-smi, XML of NCCL or lstopo, ibnetdiscover, topology.conf, labels of Kubernetes nodes,
     topologies of ASTRA-sim or SimAI, or a cloud's name such as "p5.48xlarge". `gpu` and `network` say what they do not
-    tell; `nodes` makes a cluster of them, `as_built` takes a machine with a fault as it was built. Its `notes` say what was assumed; `save` writes it.
+    tell, `nodes` makes a cluster of them, `as_built` takes a machine with a fault as it was built. `.notes` say what
+    was assumed, `.save(file)` writes it.
     """
     from simgpu.lab.importing.building import Options
     from simgpu.lab.importing.command import import_machine as imported
