@@ -211,21 +211,24 @@ def import_onnx(
     return _job_of(read_onnx(Path(file), dims, fused, unknown == "memory"), stack)
 
 
-@takes(gpu=TEXT, network=TEXT, as_built=FLAG, catalogue=CATALOGUE)
+@takes(files=PATH, gpu=TEXT, network=TEXT, nodes=WHOLE, as_built=FLAG, catalogue=CATALOGUE)
 def import_machine(
-    *files: str | Path, gpu: str | None = None, network: str | None = None, as_built: bool = False,
-    catalogue: Catalogue | None = None,
+    *files: str | Path, gpu: str | None = None, network: str | None = None, nodes: int | None = None,
+    as_built: bool = False, catalogue: Catalogue | None = None,
 ) -> Machine:  # fmt: skip
     """Read a machine from what it prints of itself: `simgpu.import_machine("topo.txt", "gpus.csv").cluster`.
 
     `files` are outputs of nvidia-smi, XML of NCCL or lstopo, ibnetdiscover, topology.conf, labels of Kubernetes nodes,
     topologies of ASTRA-sim or SimAI, or a cloud's name such as "p5.48xlarge". `gpu` and `network` say what they do not
-    tell; `as_built` takes a machine with a fault as it was built. Its `notes` say what was assumed; `save` writes it.
+    tell, `nodes` makes a cluster of them, `as_built` takes a machine with a fault as it was built. `.notes` say what
+    was assumed, `.save(file)` writes it.
     """
     from simgpu.lab.importing.building import Options
     from simgpu.lab.importing.command import import_machine as imported
 
-    return imported([str(file) for file in files], Options(gpu, network, as_built), catalogue or Catalogue())
+    return imported(
+        [str(file) for file in files], Options(gpu, network, as_built, nodes=nodes), catalogue or Catalogue()
+    )
 
 
 @takes(fused=FLAG, unknown=TEXT, stack=TEXT)

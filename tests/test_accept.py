@@ -197,6 +197,8 @@ def test_stream_and_tables_of_kernels(put):
     table = "what,gpu,dtype,m,n,k,latency_s\ngemm,h100-sxm,bfloat16,8192,8192,8192,{}\n"
     assert not held("h100-sxm", put(table.format("1.65e-3"), "g.csv")).below
     slow = held("h100-sxm", put(table.format("4e-3"), "g.csv"))
+    with pytest.raises(InputError, match=r"g.csv:2: gpu: is of h100-sxm; 'dgx-a100' has a100-sxm-80gb"):
+        held("dgx-a100", put(table.format("4e-3"), "g.csv"))
     assert slow.below and "gemm bfloat16 m 8192, n 8192, k 8192" in slow.findings[0]
 
 

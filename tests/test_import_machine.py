@@ -22,7 +22,8 @@ from simgpu.lab.importing.command import import_machine
 
 CATALOGUE = Catalogue()
 DATA = Path(__file__).parent / "data" / "machines"
-SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
+BESIDE = (parent / "shared" / "samples" for parent in Path(__file__).parents[2:4])
+SAMPLES = next((folder for folder in BESIDE if folder.is_dir()), Path("nowhere"))
 
 
 def imported(*files, **options):
@@ -252,3 +253,36 @@ def test_all_samples_are_read_or_refused_with_their_reason():
                 imported(file, gpu=gpu)
         else:
             assert imported(file, gpu=gpu).cluster.gpus_per_node in (2, 3, 4, 8)
+
+
+OTHERS = {
+    "lstopo-xml/01-nvidia-dgx2.xml": (16, None),
+    "lstopo-xml/02-dgx-spark-gb10.xml": "lists no PCI devices",
+    "lstopo-xml/04-xeon-normalio.xml": "GPUs of 3 kinds",
+    "nccl-graph-xml/05-azure-ncv4-graph.xml": (4, "a100-pcie-80gb"),
+    "nccl-topo-xml/07-aws-p4de.xml": (8, None),
+    "nccl-topo-xml/08-aws-g5-48xl.xml": "9 PCI devices have no class",
+    "nccl-topo-xml/17-rccl-topo-8p-940vm.xml": (8, None),
+    "nvidia-smi-L/01-mig-7x1g.txt": (7, None),
+    "ibnetdiscover/03-topograph-bad.txt": "has no switch",
+}
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="no samples here")
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_samples_are_the_machine_that_they_are(name):
+    expected = OTHERS[name]
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            imported(SAMPLES / name)
+    else:
+        assert imported(SAMPLES / name, gpu=expected[1]).cluster.gpus_per_node == expected[0]
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="no samples here")
+def test_a_fabric_and_a_node_are_a_cluster():
+    topo = SAMPLES / "nvidia-smi-topo" / "22-h100-8x-12nic-pxb.txt"
+    machine = imported(SAMPLES / "ibnetdiscover" / "02-topograph-example.txt", topo, gpu="h100-sxm")
+    assert machine.cluster.gpu_count == 109 * 8
+    machine = imported(SAMPLES / "slurm-topology" / "03-slurm-test4.conf", topo, gpu="h100-sxm")
+    assert machine.cluster.gpu_count == 400 * 8

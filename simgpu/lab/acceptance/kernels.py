@@ -16,12 +16,15 @@ import numpy as np
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.derive import base_name
 from simgpu.lab.acceptance.checks import Check
 from simgpu.lab.calibration import kinds
 from simgpu.lab.calibration.trial import library_behind
 from simgpu.lab.launchers import bare
 from simgpu.lab.logs.text import lines_of
 from simgpu.lab.validation.batches import Batch, Bench, Machine
+from simgpu.lab.validation.gpus import resolve
+from simgpu.lab.validation.tables import Table
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.uncertainty import interval
 
@@ -74,6 +77,7 @@ def table(file: Path, cluster: Cluster, catalogue: Catalogue) -> Iterator[Check]
     for one, adapter in tables:
         if adapter.target != "kernels":
             continue
+        _of_this_gpu(one, cluster, catalogue)
         for part in adapter.parts(one, np.arange(len(one), dtype=np.intp), machine):
             if not isinstance(part, Batch):
                 continue
@@ -99,6 +103,14 @@ def table(file: Path, cluster: Cluster, catalogue: Catalogue) -> Iterator[Check]
     if not made:
         why = f" (line {skipped[0].line}: {skipped[0].problem})" if skipped else ""
         raise InputError(f"holds no row that is predicted on {cluster.gpu.name}{why}", file=file)
+
+
+def _of_this_gpu(one: Table, cluster: Cluster, catalogue: Catalogue) -> None:
+    """Raise `InputError` for rows of another GPU than the cluster's."""
+    mine = base_name(cluster.gpu.name)
+    for (name,), rows in one.split(np.arange(len(one), dtype=np.intp), "gpu"):
+        if name and resolve(base_name(name), catalogue.names("gpus")) != mine:
+            raise one.error(int(rows[0]), f"is of {name}; '{cluster.name}' has {mine}", "gpu")
 
 
 def _value(one: Any, name: str, row: int) -> str:

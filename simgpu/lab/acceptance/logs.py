@@ -131,10 +131,16 @@ def _gpus(log: Log, kind: str, cluster: Cluster, asked: Asked) -> list[int]:
     """Positions of the GPUs: where the ranks stand that the log lists, else the first ones."""
     ranks = asked.gpus or log.ranks
     factors = [row.bus for row in log.rows if row.bus is not None]
-    if factors and kind == "all_reduce" and (ranks is None or any(misfit(row, kind, ranks) for row in log.rows)):
+    if (
+        factors
+        and kind == "all_reduce"
+        and (ranks is None or ranks < 2 or any(misfit(row, kind, ranks) for row in log.rows))
+    ):
         ranks = _by_factor(median(factors), cluster)
     if ranks is None:
         raise InputError("does not list its ranks; expected --gpus N", file=log.file)
+    if ranks < 2:
+        raise InputError(f"is of {ranks} GPU; expected two or more", file=log.file)
     wrong = next((wrong for row in log.rows if (wrong := misfit(row, kind, ranks))), None)
     if wrong:
         raise InputError(f"{wrong}; say which it is with --collective and --gpus", file=log.file)
@@ -145,8 +151,6 @@ def _gpus(log: Log, kind: str, cluster: Cluster, asked: Asked) -> list[int]:
             else "simgpu import with --nodes writes a cluster"
         )
         raise InputError(f"is of {ranks} GPUs; '{cluster.name}' has {cluster.gpu_count} ({more})", file=log.file)
-    if ranks < 2:
-        raise InputError(f"is of {ranks} GPU; expected two or more", file=log.file)
     each = cluster.gpus_per_node
     if len(log.places) == ranks:
         hosts = {host: i for i, host in enumerate(dict.fromkeys(host for host, _ in log.places.values()))}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from simgpu.catalog import Catalogue
-from simgpu.errors import InputError
+from simgpu.errors import InputError, shown
 from simgpu.hardware.machine import topology_of
 from simgpu.lab.importing import drawing, writing
 from simgpu.lab.importing.building import Built, Options, build
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from simgpu.hardware.cluster import Cluster
 
 ENDINGS = (".yaml", ".yml")
+MOST_NODES = 100_000
+"""Most nodes of a cluster that is written."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def import_machine(files: Sequence[str], options: Options, catalogue: Catalogue)
     """The machine that some files show. Raises `InputError`; nothing is written."""
     if not files:
         raise InputError("no file is named; expected FILE..., or a machine of a cloud such as p5.48xlarge", key="FILE")
+    if options.nodes is not None and not 1 <= options.nodes <= MOST_NODES:
+        raise InputError(f"{shown(options.nodes)}: expected 1 to {MOST_NODES:,}", key="nodes")
     found = [read(name, catalogue) for name in files]
     if all(one.instance and not one.fabric and not one.model for one in found):
         built = _of_instance(found[0].instance, options, catalogue)
