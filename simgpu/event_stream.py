@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from simgpu.errors import InputError
 from simgpu.reading import is_pipe, read_bytes, readable
@@ -117,7 +117,7 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
         raw.seek(0)
         if packed:
             with gzip.open(raw) as unpacked:
-                yield unpacked
+                yield cast(IO[bytes], unpacked)
         else:
             yield raw
 

@@ -355,3 +355,15 @@ def test_logs_of_another_job_teach_nothing(machine):
     result = learned(machine, "-o", str(machine / "mine.yaml"))
     assert result.exit_code == 2 and "is it a log of this case?" in result.output
     assert not (machine / "mine.yaml").exists()
+
+
+def test_a_decimal_comma_of_any_trainer_is_refused(tmp_path):
+    log = written(tmp_path, "iter 1: loss 4.3, time 5,01ms, mfu 40%\niter 2: loss 4.2, time 5,02ms, mfu 40%\n", "x.log")
+    with pytest.raises(InputError, match=r"x.log:1: '5,01' has a decimal comma"):
+        read(log)
+
+
+def test_a_trace_whose_window_was_empty_is_one_line(tmp_path):
+    kernel = {"ph": "X", "cat": "kernel", "name": "k", "ts": 1, "dur": 0, "args": {}}
+    with pytest.raises(InputError, match="window empty"):
+        read(written(tmp_path, json.dumps({"traceEvents": [kernel]}), "x.json"))

@@ -244,7 +244,11 @@ def test_traces_that_cannot_be_played_are_refused(recorded: Path, tmp_path: Path
     args = {"segment": "s", "kind": "matmul", "bound": "x", "operator": {"type": "Matmul", "m": -1}}
     own = {"ph": "X", "name": "g", "cat": "compute", "pid": 0, "tid": 0, "ts": 0, "dur": 1, "args": args}
     (tmp_path / "own.json").write_text(json.dumps({"traceEvents": [own]}))
+    data = step().data()
+    data["traceEvents"] += [{**one, "pid": 2} for one in data["traceEvents"] if one["cat"] == "cuda_runtime"]
+    (tmp_path / "ranks.json").write_text(json.dumps(data))
     for name, said in (
+        ("ranks.json", "launches of several processes (1 and 2)"),
         ("cut.json.gz", "is cut off"),
         ("mixed.json", "kernels of 2 GPUs"),
         ("nodes.json", "has no times"),

@@ -64,4 +64,6 @@ def read_trace(file: Path) -> list[Observed]:
     notes = [f"most time: {', '.join(most)}"] if most else []
     notes += [*recorded.notes, f"simgpu replay {file.name} plays it elsewhere"]
     measured = tuple(one for one in found if one.value)
+    if not measured:
+        raise InputError("holds no time of a kernel: was its window empty?", file=file)
     return [Observed(file, TRACE, recorded.what, measured, facts, tuple(notes))]

@@ -81,7 +81,7 @@ TRAINERS = (
     ),
     Trainer(
         "Megatron-Bridge",
-        re.compile(r"()Step Time\s*:\s*[\d.]+\s*s"),
+        re.compile(r"()Step Time\s*:\s*[\d.,]+\s*s"),
         (
             _field(STEP, rf"Step Time\s*:\s*{_N}\s*s"),
             _field(FLOPS, rf"GPU utilization:\s*{_N}\s*MODEL_TFLOP/s/GPU", 1e12),
@@ -137,14 +137,14 @@ TRAINERS = (
     ),
     Trainer(
         "nanoGPT",
-        re.compile(r"\biter (\d+): loss .*time [\d.]+ms"),
+        re.compile(r"\biter (\d+): loss .*time [\d.,]+ms"),
         (_field(STEP, rf"time {_N}ms", MS),),
         {},
         re.compile(r"loss (\S+?),"),
     ),
     Trainer(
         "llm.c",
-        re.compile(r"\bstep\s+(\d+)/\d+ \|.*\|\s*[\d.]+ ms \|"),
+        re.compile(r"\bstep\s+(\d+)/\d+ \|.*\|\s*[\d.,]+ ms \|"),
         (_field(STEP, rf"\|\s*{_N} ms \|", MS), _field("tokens_per_s", rf"{_N} tok/s")),
         {},
         re.compile(r"loss (\S+)"),

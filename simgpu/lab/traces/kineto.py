@@ -121,7 +121,12 @@ def read_kineto(data: Mapping[str, Any], file: Path) -> Recorded:
             if kind == "cpu_op" and _id(args, "External id") is not None:
                 by_id.setdefault(_id(args, "External id"), span)
         elif kind in LAUNCHES and _id(args, "correlation") is not None:
-            launches[_id(args, "correlation")] = event
+            number = _id(args, "correlation")
+            if _id(launches.setdefault(number, event), "pid") != _id(event, "pid"):
+                one, other = _id(launches[number], "pid"), _id(event, "pid")
+                said = f"holds launches of several processes ({one} and {other}) under the same numbers"
+                raise InputError(f"{said}; expected the trace of one rank", file=file)
+            launches[number] = event
             if str(event.get("name", "")).lower().endswith(WAITS):
                 waits.append((_seconds(event, "ts"), _seconds(event, "ts") + _seconds(event, "dur")))
         elif kind in KERNELS or kind in COPIES:
