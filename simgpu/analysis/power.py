@@ -8,7 +8,7 @@ The levels are those of `simgpu.timing.levels`. The mean over ranks stands for e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, fsum, log, sqrt
 from typing import Any, NamedTuple
@@ -103,8 +103,23 @@ def energy_of(execution: Execution, board: Board) -> Energy:
         few, more = energy_of(execution.few, board), energy_of(execution.more, board)
         return Energy(*(execution.grown(a, b) for a, b in zip(few, more, strict=True)))
     known: dict[int, Energy] = {}
-    ranks = [_rank(execution, rank, board, known) for rank in range(len(execution.streams))]
+    alike: dict[Hashable, Energy] = {}  # of ranks that do the same at the same time
+    ranks = []
+    for rank in range(len(execution.streams)):
+        key = _doing(execution, rank)
+        if key not in alike:
+            alike[key] = _rank(execution, rank, board, known)
+        ranks.append(alike[key])
     return Energy(*(_mean([one[i] for one in ranks]) for i in range(4)))
+
+
+def _doing(execution: Execution, rank: int) -> Hashable:
+    """All that the energy of a rank depends on: what its streams do, and when."""
+    timeline, streams = execution.timeline, execution.streams[rank]
+    numbers = timeline.of(streams["compute"])
+    kernels = [(id(timeline.labels[i]), timeline.start[i], timeline.end[i]) for i in numbers]
+    others = {i for name, stream in streams.items() if name != "compute" for i in timeline.of(stream)}
+    return tuple(kernels), tuple([(id(timeline.labels[i]), timeline.start[i], timeline.end[i]) for i in sorted(others)])
 
 
 def _mean(values: Sequence[float]) -> float:
