@@ -41,8 +41,8 @@ def test_an_experiment_that_is_started_runs_and_has_the_name_of_its_file(tmp_pat
     done = run(command, file, "--no-plots", "--out", tmp_path / "out", "--format", "json", "-q")
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
-    assert document["experiment"] == "own"
-    rows = document.get("rows") or document["plans"]
+    rows = document["rows"]
+    assert document["search" if kind == "search" else "experiment"] == "own"
     assert len(rows) >= 2 and all(row["memory_fits"] for row in rows if "memory_fits" in row)
     assert file.read_text().count("#") > 5  # what there is to choose is said
 

@@ -41,7 +41,9 @@ def breakdown(execution: Execution) -> Breakdown:
 
 def _intervals_by_stream(execution: Execution) -> list[list[tuple[float, float]]]:
     """(start, end) of the activities on each stream, s."""
-    intervals: list[list[tuple[float, float]]] = [[] for _ in execution.timeline.streams]
-    for span in execution.timeline.spans():
-        intervals[span.stream].append((span.start, span.end))
+    timeline = execution.timeline
+    intervals: list[list[tuple[float, float]]] = [[] for _ in timeline.streams]
+    for streams, start, end in zip(timeline.streams_of, timeline.start, timeline.end, strict=True):
+        for stream in streams:
+            intervals[stream].append((start, end))
     return intervals

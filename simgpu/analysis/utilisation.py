@@ -57,6 +57,7 @@ def _kernels_of(execution: Execution) -> list[tuple[Activity, float]]:
     timeline, found = execution.timeline, []
     numbers = (i for streams in execution.streams for i in timeline.of(streams["compute"]))
     counts = Counter(id(timeline.labels[i]) for i in numbers)
+    inside: dict[tuple[int, int], list[tuple[Activity, float]]] = {}  # of a block so many times; passes share blocks
     for label in {id(label): label for label in timeline.labels}.values():
         assert isinstance(label, Activity)
         count = counts.get(id(label), 0)
@@ -65,5 +66,8 @@ def _kernels_of(execution: Execution) -> list[tuple[Activity, float]]:
         if label not in execution.blocks:
             found.append((label, float(count)))
         for block, times in execution.blocks.get(label, ()):
-            found += [(part.activity, float(count * times * part.runs)) for part in block.parts]
+            key = id(block), count * times
+            if key not in inside:
+                inside[key] = [(part.activity, float(count * times * part.runs)) for part in block.parts]
+            found += inside[key]
     return found

@@ -6,7 +6,6 @@ Names are those of files, which are listed, not read: a press of Tab takes a fra
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
 
 from simgpu.cli.base import main, one_line_errors, say
 
@@ -17,7 +16,7 @@ VARIABLE = "_SIMGPU_COMPLETE"
 
 @main.command(
     short_help="Print the script that lets a shell complete names.",
-    epilog='Example: eval "$(simgpu completion bash)"',
+    epilog="Example: simgpu completion bash >> ~/.bashrc",
 )
 @click.argument("shell", type=click.Choice(SHELLS))
 @one_line_errors
@@ -27,6 +26,8 @@ def completion(shell: str) -> None:
     bash and zsh: a line eval "$(simgpu completion bash)" in ~/.bashrc (zsh in ~/.zshrc). fish: the output in
     ~/.config/fish/completions/simgpu.fish.
     """
+    from click.shell_completion import get_completion_class
+
     kind = get_completion_class(shell)
     assert kind is not None
     say(kind(main, {}, "simgpu", VARIABLE).source())

@@ -11,7 +11,7 @@ from simgpu.cli.base import main, one_line_errors, say
 
 @main.command(
     short_help="Check this installation: a line each, exit code 1 on a fault.",
-    epilog="Example: simgpu --catalog mine doctor",
+    epilog="Example: simgpu doctor",
 )
 @click.pass_obj
 @one_line_errors

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from simgpu.catalog_files import CatalogueFiles
 
-Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+Complete = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
 
 MACHINES = ("clusters", "nodes", "gpus")
 
@@ -44,6 +45,8 @@ def names_of(*kinds: str, files: bool = False) -> Complete:
     """Completes names of these kinds, those of `--catalog` too; else the shell's own files, if they may be given."""
 
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
+        from click.shell_completion import CompletionItem
+
         catalogue = _files(context.find_root().params.get("folders") or ())
         if catalogue is None:
             return []

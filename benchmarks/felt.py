@@ -1,0 +1,137 @@
+"""What a user waits for, in CPU time of importing numpy on the same machine in the same run, beside the goals.
+
+    python benchmarks/felt.py            print, and append to benchmarks/history.csv
+    python benchmarks/felt.py --no-history
+
+A unit is a process that imports numpy and does nothing else, so that a slow or busy machine counts the same. Each row
+of the history is one figure of one commit; a figure that is a tenth above the best of its history is marked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+import simgpu
+
+ROOT = Path(__file__).parents[1]
+HISTORY = Path(__file__).parent / "history.csv"
+COLUMNS = ("date", "commit", "what", "value", "unit", "goal", "numpy_import_s")
+REPEATS = 5
+SLOWER = 1.1
+"""A figure this much above the best of its history is said to have become slower."""
+
+COLD = {
+    "simgpu --help": (("--help",), 0.3),
+    "simgpu run tp2_scaling --no-plots": (("run", "tp2_scaling", "--no-plots", "-q"), 3.5),
+    "simgpu run tp2_scaling": (("run", "tp2_scaling", "-q"), 7.0),
+}
+"""Commands in a process of their own, and the goal in imports of numpy."""
+
+
+def spent(*command: str, cwd: str) -> float:
+    """CPU seconds of a process and of those it starts."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=cwd, env=env)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def warm_step() -> Callable[[], object]:
+    """A training step of GPT-3 on 1,024 A100, as in gpt3_plans."""
+    cluster, model = simgpu.load_cluster("dgx-a100-ib", cluster__nodes=128), simgpu.load_model("gpt3-175b")
+    plan = simgpu.Plan(tp=8, pp=8, dp=16, micro_batch=1, sequence_parallel=True)
+    return lambda: simgpu.simulate(cluster, simgpu.Training(batch=1536, tokens=2048), model, plan)
+
+
+def warm_prefill() -> Callable[[], object]:
+    """A prompt of Llama 2 70B on eight H100."""
+    cluster, model, plan = simgpu.load_cluster("dgx-h100"), simgpu.load_model("llama-2-70b"), simgpu.Plan(tp=8)
+    return lambda: simgpu.simulate(cluster, simgpu.Prefill(batch=1, tokens=4096), model, plan)
+
+
+WARM = {"training step of GPT-3 on 1,024 GPUs": (warm_step, 10.0), "prefill at TP 8": (warm_prefill, 2.0)}
+"""Calls that were made before with the same arguments, and the goal in ms."""
+
+
+def warmed(make: Callable[[], Callable[[], object]]) -> float:
+    """CPU milliseconds of a call that was made before."""
+    work, times = make(), []
+    work()
+    for _ in range(3 * REPEATS):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return 1e3 * statistics.median(times)
+
+
+def measured() -> list[dict[str, object]]:
+    """The figures of this run, each a row of the history."""
+    with tempfile.TemporaryDirectory() as folder:
+        unit, cold = [], {what: [] for what in COLD}
+        for number in range(REPEATS + 1):  # in turn, so that a machine that changes speed changes it for all
+            unit.append(spent("-c", "import numpy", cwd=folder))
+            for what, (words, _) in COLD.items():
+                cold[what].append(spent("-m", "simgpu", *words, cwd=folder))
+            if not number:  # the first round compiles
+                unit.clear()
+                cold = {what: [] for what in COLD}
+    numpy_s = statistics.median(unit)
+    said = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    base = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": said.strip(), "numpy_import_s": round(numpy_s, 4)}
+    rows = [
+        base | {"what": what, "value": round(statistics.median(times) / numpy_s, 2), "unit": "imports of numpy"}
+        for what, times in cold.items()
+    ]
+    rows += [base | {"what": what, "value": round(warmed(make), 1), "unit": "ms"} for what, (make, _) in WARM.items()]
+    goals = {what: goal for what, (_, goal) in (*COLD.items(), *WARM.items())}
+    return [row | {"goal": goals[str(row["what"])]} for row in rows]
+
+
+def history() -> list[dict[str, str]]:
+    """Rows of earlier runs."""
+    if not HISTORY.is_file():
+        return []
+    with HISTORY.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def main() -> None:
+    """Measure, print beside the best of the history, and append."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--no-history", action="store_true", help="only print")
+    asked = parser.parse_args()
+    earlier, rows = history(), measured()
+    table = Table(title="What a user waits for (CPU time, median)", title_justify="left")
+    for column in ("what", "now", "unit", "goal", "best before", ""):
+        table.add_column(column, justify="left" if column in ("what", "unit", "") else "right")
+    for row in rows:
+        best = min((float(one["value"]) for one in earlier if one["what"] == row["what"]), default=None)
+        worse = best is not None and float(str(row["value"])) > SLOWER * best
+        cells = (row["value"], row["unit"], row["goal"], "" if best is None else best, "slower" if worse else "")
+        table.add_row(str(row["what"]), *map(str, cells))
+    Console().print(table)
+    if not asked.no_history:
+        with HISTORY.open("a", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+            if not earlier:
+                writer.writeheader()
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
