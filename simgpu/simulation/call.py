@@ -76,7 +76,7 @@ def simulate(
     options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
 ) -> StepResult: ...  # fmt: skip
 @overload
-def simulate(
+def simulate(  # type: ignore[overload-overlap]  # a kind of training with a result of its own
     cluster: Cluster | str, workload: PostTraining, model: Model = None, plan: Split = None,
     options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
 ) -> PostTrainingResult: ...  # fmt: skip
