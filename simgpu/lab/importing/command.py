@@ -154,9 +154,10 @@ def show(machine: Machine, style: str, out: IO[str]) -> None:
     out.write("\n".join(shown) + "\n")
     if cluster.spec.fabric is not None:
         fabric = cluster.spec.fabric
+        each = f" {fabric.nodes_per_leaf.si:g} nodes a leaf switch," if fabric.nodes_per_leaf else ""
         out.write(
             f"fabric: {fabric.topology}, {fabric.lanes.si:g} x {fabric.link} a port,"
-            f" {fabric.nodes_per_leaf.si:g} nodes a leaf switch, oversubscription {fabric.oversubscription.si:g}\n"
+            f"{each} oversubscription {fabric.oversubscription.si:g}\n"
         )
     if 1 < cluster.gpus_per_node <= drawing.MOST:
         out.write("\n" + drawing.matrix_text(cluster, legend=False).expandtabs(6) + "\n")

@@ -69,7 +69,7 @@ def chosen(linear: Linear, felt: np.ndarray) -> np.ndarray:
         return kept
     score = _score(linear, kept)
     while kept.any():
-        fewer = {i: _score(linear, _less(kept, i)) for i in np.flatnonzero(kept).tolist()}
+        fewer = {i: _score(linear, _less(kept, int(i))) for i in np.flatnonzero(kept).tolist()}
         worst = min(fewer, key=lambda i: fewer[i])
         if fewer[worst] >= score - CHANCE:
             break
