@@ -100,8 +100,8 @@ def run(
         raise gone
     tell_written(written, quiet)
     undrawn = list(outcome.undrawn.values()) if plots else []
-    for error in undrawn:
-        tell(f"simgpu: {error}")
+    for problem in undrawn:
+        tell(f"simgpu: {problem}")
     tell_refused(outcome.refused, len(outcome.results))
     if undrawn:
         sys.exit(2)
