@@ -30,7 +30,7 @@ import simgpu
 ROOT = Path(__file__).parents[1]
 HISTORY = Path(__file__).parent / "history.csv"
 COLUMNS = ("date", "commit", "what", "value", "unit", "goal", "numpy_import_s")
-REPEATS = 5
+REPEATS = 3
 SLOWER = 1.1
 """A figure this much above the best of its history is said to have become slower."""
 
@@ -45,7 +45,8 @@ COLD = {
 def spent(*command: str, cwd: str) -> float:
     """CPU seconds of a process and of those it starts."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    env["PYTHONPATH"] = str(ROOT)
     subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=cwd, env=env)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
