@@ -44,7 +44,9 @@ def test_capacity_says_the_rate_and_the_gpus(file):
         assert 0 < row["largest_rate_p10"] <= row["largest_rate"] <= row["largest_rate_p90"]
         assert row["gpus_needed"] == row["replicas_needed"] >= 1
         assert row["tpot_99th_s"] <= 0.02 and row["ttft_99th_s"] <= 0.1
-    assert "largest rate" in simgpu("capacity", file).stdout
+        assert row["usd_per_hour"] > 0  # by the catalogue's price, which a note names
+    found = simgpu("capacity", file).stdout
+    assert "largest rate" in found and "Price: h100-sxm" in found
 
 
 def test_capacity_needs_limits_and_requests(file):
