@@ -156,8 +156,10 @@ class CollectiveFlows:
         channels = 1 if pairs else max(round(self._communicator.channels / max(self.topology.whole_rails, 1)), 1)
         parts = channels * fabric.routing.queue_pairs
         counted = [(flow.route, min(flow.times, most) if pairs else flow.times) for _, flow in crossing]
-        links = spines_of(layout)
-        each = collisions.share_of_a_flow(self.topology, counted, links, parts, fabric.routing)
+        # groups like this one on the other GPUs of the nodes send at the same time
+        beside = self.topology.cluster.gpus_per_node / max(map(len, self._nodes))
+        drawn = [(route, count * beside) for route, count in counted]
+        each = collisions.share_of_a_flow(self.topology, drawn, spines_of(layout), parts, fabric.routing)
         rates: dict[Edge, float] = {}
         for (i, flow), (_, at_once) in zip(crossing, counted, strict=True):
             edge = collisions.lane_of(flow.route, choice, self.members)
