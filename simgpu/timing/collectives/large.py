@@ -205,20 +205,19 @@ class LargeCollective(CollectiveModel):
         t = self.topology
         flows, channels = self.flows(choice)
         load: Counter[Edge] = Counter()
-        sizes, rails = set(), {}
+        sizes: set[float] = set()
+        rails: dict[str, str] = {}  # the GPUs of the first node that send over the network, and where one sends to
         for (edges, size, count), plan in zip(flows, self.schedule(choice[0]).flows, strict=True):
             if plan.route.via != "network":
-                load.update(dict.fromkeys(edges, size * count))  # type: ignore[dict-item]
+                load.update(dict.fromkeys(edges, size * count))
                 continue
             sizes.add(size)
-            if t.graph.nodes[plan.route.edges[0][0]]["node"] == 0:  # a rail of the first node, out and back
-                rails.setdefault(
-                    plan.route.edges[0][0], (t.gpus.index(plan.route.edges[0][0]), plan.route.edges[-1][1])
-                )
+            if t.graph.nodes[plan.route.edges[0][0]]["node"] == 0:
+                rails.setdefault(plan.route.edges[0][0], plan.route.edges[-1][1])
         (size,) = sizes
         ends = self._busiest()
-        for gpu, other in rails.values():
-            far = t.gpus.index(other)
+        for own, other in rails.items():
+            gpu, far = t.gpus.index(own), t.gpus.index(other)
             for route in (t.route(gpu, far), t.route(far, gpu)):
                 for edge in route.edges:
                     mine = t.graph.nodes[edge[0]].get("node", t.graph.nodes[edge[1]].get("node")) == 0
@@ -229,7 +228,7 @@ class LargeCollective(CollectiveModel):
                     load[leaf, upper] += size * ends["leaf"]  # type: ignore[assignment]
                     if "core" in t.graph and t.graph.has_edge(upper, "core"):
                         load[upper, "core"] += size * ends["pod"]  # type: ignore[assignment]
-        slowest = max(load[edge] / (channels.get(edge) or t.graph.edges[edge]["bandwidth"]) for edge in load)
+        slowest = max(float(load[edge] / (channels.get(edge) or t.graph.edges[edge]["bandwidth"])) for edge in load)
         lanes = [edge for edge in channels if edge not in load]
         if choice[0] == "nvls" and lanes:
             return max(slowest, size * ends["node"] * len(rails) / channels[lanes[0]])
