@@ -52,6 +52,20 @@ JOBS: dict[str, tuple[Any, dict[str, Any], type[Result]]] = {
     ),
     "mixed": (simgpu.MixedStep(prefill=512, decodes=8, context=64), {"tp": 2}, MixedStepResult),
     "traffic": (simgpu.Traffic(rate=4.0, prompt=512, output=8, requests=40), {"dp": 2}, TrafficResult),
+    "tiers": (
+        simgpu.Traffic(
+            rate=4.0,
+            prompt=512,
+            output=8,
+            requests=40,
+            prefix_tokens=2048,
+            prefixes=5,
+            cache_tokens=8192,
+            tiers=[{"kind": "host", "size": "8 GB"}, {"kind": "ssd", "size": "1 TB", "bandwidth": "1 MB/s"}],
+        ),
+        {},
+        TrafficResult,
+    ),
     "images": (simgpu.Network(batch=2, steps=4), {}, NetworkResult),
     "training of a network": (simgpu.Network(mode="training", batch=8), {"dp": 2}, NetworkResult),
     "rl": (

@@ -359,6 +359,32 @@ class TrafficResult(ServerResult):
     """Mean wait at the gateway in front of the router (traffic only) (s)."""
     transfer_s: float | None = None
     """Mean time of a cache on its way from the engine of its prompt to that of its decodes (traffic only) (s)."""
+    tier_hit_rate: float | None = None
+    """Share of the prompt tokens that came from tiers of cache behind the GPU, part of hit_rate (traffic only)
+    (share)."""
+    host_hit_rate: float | None = None
+    """The same from the memory of the host (traffic only) (share)."""
+    ssd_hit_rate: float | None = None
+    """The same from disks (traffic only) (share)."""
+    store_hit_rate: float | None = None
+    """The same from the store that replicas share (traffic only) (share)."""
+    load_s: float | None = None
+    """Mean time of a load from tiers of cache, from the place of a request until its tokens are there (traffic
+    only) (s)."""
+    loaded_bytes: float | None = None
+    """Bytes loaded from tiers of cache (traffic only) (B)."""
+    computed_ttft_s: float | None = None
+    """Mean TTFT of requests that no cache had tokens of (traffic only) (s)."""
+    gpu_ttft_s: float | None = None
+    """Mean TTFT of requests whose cached tokens all lay on the GPU (traffic only) (s)."""
+    host_ttft_s: float | None = None
+    """Mean TTFT of requests the farthest of whose cached tokens lay in the memory of the host (traffic only) (s)."""
+    ssd_ttft_s: float | None = None
+    """The same on disks (traffic only) (s)."""
+    store_ttft_s: float | None = None
+    """The same in the store that replicas share (traffic only) (s)."""
+    tiers_unused: str | None = None
+    """Tiers of cache that are not used because it takes longer to load from them than to compute (traffic only)."""
     steady_ttft_s: float | None = None
     """Ttft_s by the closed form of kind serving under the same load, where it has one (traffic only) (s)."""
     steady_tpot_s: float | None = None

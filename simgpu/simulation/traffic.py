@@ -189,6 +189,31 @@ def _managed(done: Served, deployment: Deployment, job: Traffic) -> dict[str, An
         row["gateway_s"] = max(done.parts[0] / done.requests - done.rules.front_s, 0.0)
     if job.prefill_replicas:
         row["transfer_s"] = done.transfer_s
+    if done.rules.tiers is not None:
+        row |= _tiers(done)
+    return row
+
+
+PLACES = {
+    "": "computed_ttft_s",
+    "gpu": "gpu_ttft_s",
+    "host": "host_ttft_s",
+    "ssd": "ssd_ttft_s",
+    "store": "store_ttft_s",
+}
+"""Columns of the mean TTFT by where the farthest of the tokens that were not computed lay."""
+
+
+def _tiers(done: Served) -> dict[str, Any]:
+    """Columns of tiers of cache."""
+    tally, levels = done.tally, done.rules.tiers
+    assert levels is not None
+    row: dict[str, Any] = {"tier_hit_rate": sum(tally.loaded.values()) / done.prompts}
+    row |= {f"{one.kind}_hit_rate": tally.loaded[one.kind] / done.prompts for one in levels.levels}
+    row |= {"load_s": tally.load_s / max(tally.loads, 1), "loaded_bytes": tally.loaded_bytes}
+    row |= {PLACES[place]: seconds / number for place, (number, seconds) in sorted(done.places.items())}
+    if levels.notes:
+        row["tiers_unused"] = "; ".join(levels.notes)
     return row
 
 

@@ -19,8 +19,8 @@ Size = Annotated[int, Field(strict=True, gt=0, le=10**12)]
 Passes = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 
 
-def positive(dimension: str) -> Any:
-    """A positive number in SI units, written as a number or with a unit ('128 MB')."""
+def positive(dimension: str, zero: bool = False) -> Any:
+    """A positive number in SI units, written as a number or with a unit ('128 MB'); `zero`: or 0."""
 
     def parse(given: object) -> float:
         try:
@@ -31,7 +31,7 @@ def positive(dimension: str) -> Any:
             value = to_si(value, unit, dimension)
         except ValueError as error:
             raise ValueError(f"{shown(given)}: {error}") from None
-        if not 0 < value < 1e30:
+        if not (0 < value < 1e30 or (zero and value == 0)):
             raise ValueError(
                 f"{shown(given)} is out of range; expected more than zero, such as '{EXAMPLES[dimension]}'"
             )

@@ -69,6 +69,7 @@ class Served:
     blocks: int = 0
     stride: int = 1
     gpus: int = 0
+    places: dict[str, list[float]] = field(default_factory=dict)
 
     def close(self, fleet: Fleet) -> None:
         """Take over what the fleet has counted."""
@@ -97,6 +98,10 @@ class Served:
         self.prompts += one.prompt
         self.outputs += one.output
         self.hits += one.hit
+        if self.rules.tiers is not None:
+            found = self.places.setdefault(one.place, [0, 0.0])
+            found[0] += 1
+            found[1] += ttft
         parts, arrival, admitted, interfered = self.parts, one.arrival, one.admitted, one.interfered
         parts[0] += arrival - sent
         parts[1] += admitted - arrival

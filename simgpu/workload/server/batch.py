@@ -15,10 +15,14 @@ from simgpu.workload.server.queues import queue_of
 from simgpu.workload.server.requests import Request
 from simgpu.workload.server.rules import Rules
 from simgpu.workload.server.tally import Tally
+from simgpu.workload.server.tiers import Keeper, Ticket
 
 
 class Batch:
     """The requests of a replica. `now` is when its step began, `end` when it ends."""
+
+    keeper: Keeper | None = None
+    """What is behind its cache."""
 
     def __init__(self, rules: Rules, tally: Tally, number: int = 0) -> None:
         self.rules, self.tally, self.number = rules, tally, number
@@ -38,6 +42,9 @@ class Batch:
         self._late: list[tuple[float, int]] = []  # of engines that do not mix: last token, and of how many
         self._seen = 0  # prompts whose images the next step looks at
         self.whole = rules.whole
+        self.loading: dict[int, set[Ticket]] = {}  # requests whose tokens come from a tier, and what they wait for
+        if self.keeper is not None:
+            self.pool.forgets = self.keeper.forget
 
     @property
     def requests(self) -> int:
@@ -53,6 +60,10 @@ class Batch:
 
     def join(self, request: Request, hit: int) -> None:
         """A request takes its place; `hit` of its tokens are in the cache."""
+        waits: set[Ticket] = set()
+        if self.keeper is not None and not request.ready:
+            most = (request.tokens - 1) // self.rules.block * self.rules.block
+            hit, waits = self.keeper.fetch(request, hit, most, self.now)
         self.queued -= hit
         if request.ready:  # its cache comes from another engine, or the host: the last token is computed once more
             self.queued -= request.tokens - hit - 1
@@ -70,7 +81,29 @@ class Batch:
             else:
                 request.again += request.left
         self.running[request.number] = request
-        self.prompts.append(request)
+        if waits:
+            self.loading[request.number] = waits
+        else:
+            self.prompts.append(request)
+
+    def put_before(self, keeper: Keeper) -> None:
+        """Put its cache before tiers."""
+        self.keeper = keeper
+        self.pool.forgets = keeper.forget
+
+    def come(self, ticket: Ticket) -> bool:
+        """A load is over; True if the prompt of any request can go on."""
+        came = False
+        for request in ticket.requests:
+            waits = self.loading.get(request.number, set())
+            if ticket not in waits:  # it has lost its place meanwhile
+                continue
+            waits.remove(ticket)
+            if not waits:
+                del self.loading[request.number]
+                self.prompts.append(request)
+                came = True
+        return came
 
     def make_room(self) -> bool:
         """Take places from the last to come until the others can decode; True if any lost its own."""
@@ -100,7 +133,8 @@ class Batch:
         del self.running[request.number]
         pool, tokens = self.pool, request.tokens
         if request.left:
-            self.prompts.remove(request)
+            if self.loading.pop(request.number, None) is None:
+                self.prompts.remove(request)
             pool.release(request, request.longest if self.whole else tokens, tokens - request.left)
             self.queued -= request.left
             request.again -= request.left
@@ -167,6 +201,8 @@ class Batch:
     def prompt_done(self, request: Request, end: float) -> None:
         """The prompt of a request is computed: it has its next token, and decodes from now on."""
         self.tally.made += 1
+        if self.keeper is not None:
+            self.keeper.keep(request, request.tokens)
         if request.first < 0.0:
             request.first = end
         else:
@@ -192,6 +228,8 @@ class Batch:
     def _finish(self, request: Request, held: int) -> None:
         """A request has its last token."""
         del self.running[request.number]
+        if self.keeper is not None:
+            self.keeper.keep(request, held)
         if request.moves:
             request.offset = held
         else:
@@ -218,6 +256,8 @@ class Batch:
             self.tally.span(self.now, now, (len(self.running), len(self.waiting), 0, self.n))
         lost: list[Any] = [*self.running.values(), *self.waiting]
         rules, kept = self.rules, self.done
+        if self.keeper is not None:
+            self.keeper.fail()
         Batch.__init__(self, rules, self.tally, self.number)
         self.done = kept
         return lost

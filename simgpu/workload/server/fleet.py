@@ -21,6 +21,7 @@ from simgpu.workload.server.gateway import Gate
 from simgpu.workload.server.replica import Replica
 from simgpu.workload.server.requests import Request, again_of
 from simgpu.workload.server.routing import Router
+from simgpu.workload.server.tiers import Loads, put_behind
 from simgpu.workload.server.transfers import Transfer, Transfers
 
 RETRIED = 10**9
@@ -102,6 +103,7 @@ class Fleet:
         self._order = self._coming = 0
         self._source: Iterator[Request] = iter(())
         self._next: Request | None = None
+        self.loads = put_behind(self.takers, self.at)
 
     def run(self, requests: Iterator[Request]) -> None:
         """Serve all requests, which come in the order in which they are sent."""
@@ -113,7 +115,7 @@ class Fleet:
             self._next = next(requests, None)
         self.care.start(self)
         ends, later, engines, front = self._ends, self._later, self.engines, self.front
-        transfers, step = self.transfers, self._step
+        transfers, step = self.transfers or self.loads, self._step
         while True:
             request = self._next
             coming = request.sent + front if request is not None else inf
@@ -274,6 +276,9 @@ class Fleet:
         self.touched(engine, before)
 
     def _deliver(self) -> None:
+        if self.loads is not None:
+            self._load(self.loads)
+            return
         assert self.transfers is not None
         now = self.transfers.next_time
         for request, source, pool, target in self.transfers.finish():
@@ -290,6 +295,15 @@ class Fleet:
                 self.give(self.second.choose(request, self.open_decoders), request, now)
             else:
                 self.lose(request, FAILED, now)
+
+    def _load(self, loads: Loads) -> None:
+        """Loads from tiers end."""
+        now = loads.next_time
+        for ticket in loads.finish():
+            engine = ticket.keeper.replica.engine
+            before = engine.end
+            ticket.keeper.arrived(ticket, now)
+            self.touched(engine, before)
 
     # ---- clients -------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from simgpu.workload.fields import Size, Strict
+from simgpu.workload.fields import Size, Strict, positive
 from simgpu.workload.inference.jobs import Deployed, Speculative
 
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
@@ -76,6 +76,29 @@ class Pool(Strict):
     """Default: that of the job."""
 
 
+class Tier(Strict):
+    """A tier of cache behind the prefix cache of the GPUs."""
+
+    kind: Literal["host", "ssd", "store"]
+    """Memory of the host and disks of each replica, or a store that all replicas share."""
+    size: Annotated[float, positive("B", zero=True)] | None = None
+    """Bytes that it holds, of each replica or of the store; default of a store: all there is. 0: there is no tier."""
+    bandwidth: Annotated[float, positive("B/s")] | None = None
+    """Bytes/s that it reads, shared by all loads from it; default of the host: the host link is the limit."""
+    latency: Annotated[float, positive("s", zero=True)] = 0.0
+    """Seconds until a load begins."""
+    always: bool = False
+    """Use it even where it takes longer than to compute."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Tier:
+        if self.size is None and self.kind != "store":
+            raise ValueError(f"expected size, the bytes that the {self.kind} of a replica holds")
+        if self.bandwidth is None and self.kind != "host":
+            raise ValueError(f"expected bandwidth, the bytes/s that the {self.kind} reads")
+        return self
+
+
 class Managed(Deployed):
     """What `Traffic` says of how its server is run."""
 
@@ -111,6 +134,14 @@ class Managed(Deployed):
     """Host memory of a GPU to which the cache of a request goes that loses its place (vLLM V0's swap_space); what
     finds no room there is computed again, as by default."""
 
+    tiers: Annotated[list[Tier], Field(min_length=1, max_length=3)] | None = None
+    """Tiers of cache behind the prefix cache, the nearest first."""
+    tier_chunk: Annotated[int, Field(strict=True, ge=1, le=65536)] = 256
+    """Tokens of a chunk of a tier, which is copied at once (LMCache, LMCACHE_CHUNK_SIZE; vLLM's own: a block)."""
+    tier_write: Literal["at_once", "on_eviction"] = "at_once"
+    """When chunks are written to tiers: to all when they are computed (LMCache, SGLang's write_through), or to the
+    next one where the one before takes their room (SGLang's write_back)."""
+
     @property
     def gives_up(self) -> bool:
         """True if requests may end before they are answered."""
@@ -133,6 +164,11 @@ class Managed(Deployed):
             raise ValueError(f"classes add up to {sum(self.classes):g}; expected shares that add up to 1")
         if self.policy == "priority" and self.classes is None:
             raise ValueError("expected classes, the shares of requests by urgency, with policy priority")
+        kinds = [one.kind for one in self.tiers or ()]
+        if kinds != sorted(set(kinds), key=("host", "ssd", "store").index):
+            raise ValueError(f"tiers are {', '.join(kinds)}; expected each once, in the order host, ssd, store")
+        if not self.tiers and (self.tier_chunk != 256 or self.tier_write != "at_once"):
+            raise ValueError("tier_chunk and tier_write say how tiers are used; expected tiers")
         if self.pools and (self.speculative or self.scaling):
             raise ValueError("pools of other GPUs have neither drafts nor scaling; leave one of them out")
         return self

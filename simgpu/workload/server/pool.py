@@ -12,6 +12,7 @@ the first ones are cached, held by so many requests.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from simgpu.workload.server.requests import Path, Request
@@ -79,6 +80,7 @@ class Pool:
         self.nodes: dict[Any, Node] = {}
         self.idle: OrderedDict[Any, Node] = OrderedDict()
         self.idle_blocks = 0
+        self.forgets: Callable[[Any], None] | None = None  # is told the names of which blocks are taken
 
     def take(self, count: int) -> None:
         """Take blocks for sequences that grow."""
@@ -199,6 +201,8 @@ class Pool:
         while count:
             name = next(iter(self.idle))
             node = self.idle[name]
+            if self.forgets is not None:
+                self.forgets(name)
             if node.cached > count:
                 node.cached -= count
                 return

@@ -21,6 +21,7 @@ from simgpu.workload.server.requests import Request
 from simgpu.workload.server.rules import Rules
 from simgpu.workload.server.steps import Steps
 from simgpu.workload.server.tally import Tally
+from simgpu.workload.server.tiers import Ticket
 
 Finished = Callable[[Request, float], None]
 Chunks = list[tuple[Request, int]]
@@ -80,6 +81,16 @@ class Replica(Batch):
         if self.end == inf and self.waiting:
             self.plan(now)
         elif self._k > 1 and self.blocked:
+            self.cut(now)
+
+    def loaded(self, ticket: Ticket, now: float) -> None:
+        """A load from a tier is over: prompts that waited for it are computed with the next step."""
+        if not self.come(ticket):
+            return
+        if self.end == inf:
+            self.last_start = now
+            self.plan(now)
+        elif self._k > 1:
             self.cut(now)
 
     def fail(self, now: float) -> list[Request]:
@@ -196,6 +207,8 @@ class Replica(Batch):
                 break
             waiting.popleft()
             self.join(request, hit)
+            if request.number in self.loading:
+                continue
             new = min(request.left, budget)
             chunks.append((request, new))
             budget -= new

@@ -34,6 +34,8 @@ class Request:
     rank, tried, attempt, failures, fate
         Its class (0 is the most urgent), when its client sent it the last time, how often before, how many engines
         failed with it, and why it was not answered (empty: it was, or may be yet).
+    place
+        Where the farthest of its tokens that were not computed lay: '' (none), 'gpu', or the kind of a tier.
     at
         The replica that has it; None at the client, at the router and on the way between engines.
     """
@@ -41,7 +43,7 @@ class Request:
     __slots__ = (
         "admitted", "again", "arrival", "at", "attempt", "blocks", "extra", "failures", "fate", "first", "follows",
         "hit", "interfered", "last", "left", "lost", "made", "moves", "number", "offset", "output", "path",
-        "preempted", "prompt", "rank", "ready", "sent", "tried",
+        "place", "preempted", "prompt", "rank", "ready", "sent", "tried",
     )  # fmt: skip
 
     def __init__(
@@ -52,7 +54,7 @@ class Request:
         self.path, self.follows = path, follows
         self.arrival = self.tried = sent
         self.rank = self.attempt = self.failures = 0
-        self.fate = ""
+        self.fate = self.place = ""
         self.at: Any = None
         self.admitted = self.first = self.last = -1.0
         self.made = self.hit = self.again = self.preempted = 0

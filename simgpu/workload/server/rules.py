@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from simgpu.workload.server.tiers import Levels
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -39,6 +41,8 @@ class Rules:
         guesses.
     swap_tokens, swap_s
         Tokens of caches that the host's memory takes in, and seconds of a token on the way there or back.
+    tiers
+        What is behind the prefix cache.
     """
 
     chunk: int
@@ -61,6 +65,7 @@ class Rules:
     queries: int = 1
     swap_tokens: int = 0
     swap_s: float = 0.0
+    tiers: Levels | None = None
 
     @property
     def whole(self) -> bool:

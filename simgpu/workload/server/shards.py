@@ -58,6 +58,7 @@ def parts_of(job: Traffic, replicas: int, together: int = 1) -> int:
     free = (job.rate is not None or job.stages is not None) and not job.users
     held = (
         job.pools
+        or job.tiers
         or job.max_concurrency
         or job.prefill_replicas
         or job.scaling

@@ -14,6 +14,7 @@ from simgpu.workload.server.jobs import MOST_REQUESTS, Traffic
 from simgpu.workload.server.pieces import Pieces
 from simgpu.workload.server.rules import Rules
 from simgpu.workload.server.steps import Steps, steps_of
+from simgpu.workload.server.tier_rules import levels_of
 
 
 def steps_for(deployment: Deployment, job: Traffic, speculation: Speculation | None = None) -> Steps:
@@ -66,6 +67,7 @@ def rules_of(deployment: Deployment, job: Traffic, speculation: Speculation | No
         brings=pieces.brings,
         queries=pieces.queries,
         **_swap(deployment, job),
+        tiers=levels_of(deployment, job, steps_for(deployment, job, speculation)) if job.tiers else None,
     )
 
 

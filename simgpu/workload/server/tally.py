@@ -7,6 +7,7 @@ over time there are at most `BINS` averages, two of which become one when the ru
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from math import ceil, exp, floor, log
 
 EXACT = 200_000
@@ -192,6 +193,8 @@ class Tally:
         self.busy_s = self.prompt_s = self.dummy_s = 0.0
         self.made = self.computed = self.hits = self.preemptions = self.most_used = 0
         self.steps: list[Step] = []
+        self.loaded: Counter[str] = Counter()  # tokens of prompts by kind of tier
+        self.loads, self.load_s, self.loaded_bytes = 0, 0.0, 0.0
 
     @property
     def keeps(self) -> bool:
