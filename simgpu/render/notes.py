@@ -82,5 +82,11 @@ def fit_notes(misfits: Sequence[tuple[str, str]]) -> list[str]:
     return [f"{name}: {text}" for name, text in misfits]
 
 
+def tier_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each tier of cache that is left out since to compute takes less time than to load."""
+    said = dict.fromkeys(row["tiers_unused"] for row in rows if row.get("tiers_unused"))
+    return [f"tiers of cache: {words}" for words in said]
+
+
 def _change(column: str, difference: float) -> str:
     return f"{100 * difference:+.1f} points" if is_share(column) else f"{difference:+.4g}"

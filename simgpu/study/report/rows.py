@@ -12,7 +12,15 @@ from simgpu.errors import InputError
 from simgpu.operations.money import asked
 from simgpu.render.data import print_csv, print_json
 from simgpu.render.files import written_whole
-from simgpu.render.notes import context_notes, fit_notes, memory_notes, price_notes, settings_notes, walk_notes
+from simgpu.render.notes import (
+    context_notes,
+    fit_notes,
+    memory_notes,
+    price_notes,
+    settings_notes,
+    tier_notes,
+    walk_notes,
+)
 from simgpu.render.requests_files import write_requests
 from simgpu.render.requests_trace import request_events
 from simgpu.render.trace import trace_events, write_events
@@ -57,6 +65,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes += fit_notes(misfits(outcome, catalogue))
     notes += tight(outcome)
     notes += doubtful_figures(outcome, catalogue)
+    notes += tier_notes(outcome.rows)
     notes += idle_gpus(outcome)
     notes += lone_microbatches(outcome)
     notes += versions_of_runtimes(outcome)
