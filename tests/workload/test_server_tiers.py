@@ -11,7 +11,9 @@ from inference_tables import FOLDER
 from servers import RULES, STEPS, Steps, poisson, run
 
 from simgpu import InputError, Traffic, simulate
+from simgpu.workload.server.care import Care
 from simgpu.workload.server.fleet import Clients
+from simgpu.workload.server.managed import Failures
 from simgpu.workload.server.requests import Request
 from simgpu.workload.server.tiers import Level, Levels, Shelf
 
@@ -153,6 +155,26 @@ def test_a_large_tier_faster_than_computing_never_makes_requests_slower(seed):
     )
     assert all(b.last - b.sent <= a.last - a.sent + 1e-9 for a, b in zip(none.requests, tier.requests, strict=True))
     assert tier.fleet.now < none.fleet.now
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "care", [Care(timeout=0.6), Care(patience=0.5), Care(failures=Failures(every_s=3.0, repair_s=0.5))]
+)
+def test_clients_that_leave_and_engines_that_fail_while_tokens_are_loaded_leave_nothing_behind(seed, care):
+    rules = behind(Level("host", 40), Level("ssd", inf, 5e7, 0.05))
+    ran = run(load(150, seed, 20.0, (1, 60)), rules, replicas=2, care=replace(care, seed=seed))
+    assert ran.tally.loads > 0
+    assert len(ran.requests) + sum(ran.fleet.fates.values()) == 150
+    for one in ran.fleet.replicas:
+        assert one.pool.free == one.pool.total and not one.loading and not one.prompts and not one.running
+
+
+def test_turns_of_conversations_find_all_that_was_said_before():
+    keys = {"rate": 1.0, "turns": 4, "think_s": 20.0, "requests": 20, "prompt": 1000, "output": 50, "prefix_tokens": 0}
+    none, tier = served(**keys), served(**keys, tiers=[{"kind": "host", "size": "64 GB"}], tier_chunk=16)
+    whole = served(**keys, cache_tokens=400_000)
+    assert none.hit_rate < 0.9 * whole.hit_rate and tier.hit_rate == pytest.approx(whole.hit_rate, rel=0.02)
 
 
 # ---- what a user gets --------------------------------------------------------------------------------
