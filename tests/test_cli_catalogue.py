@@ -129,7 +129,7 @@ def test_help_cuts_no_sentence_and_has_an_example_of_every_command() -> None:
     assert all(line.endswith(".") and not line.endswith("...") and len(line) <= 80 for line in commands)
     for name in main.commands:
         *_, last = simgpu(name, "--help").stdout.splitlines()
-        assert last.startswith(f"  Example: simgpu {name} ") and len(last) <= 80, name
+        assert last.startswith(f"  Example: simgpu {name}") and len(last) <= 80, name
 
 
 # ---- where things are found --------------------------------------------------------------------------

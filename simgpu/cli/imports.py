@@ -68,7 +68,10 @@ def graph_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
-    "--gpu", metavar="NAME", help="GPU that the files do not name; of a network, what its experiment runs on."
+    "--gpu",
+    metavar="NAME",
+    shell_complete=names_of(*MACHINES),
+    help="GPU that the files do not name; of a network, what its experiment runs on.",
 )
 @click.option("--network", metavar="LINK", help="What network adapters are, such as infiniband-ndr.")
 @click.option("--nodes", type=click.IntRange(1, 100_000), metavar="N", help="Write a cluster of N such nodes.")

@@ -8,19 +8,28 @@ from typing import Any
 import click
 
 from simgpu.cli.base import format_option, main, one_line_errors, open_catalogue, set_option
+from simgpu.cli.names import MACHINES, names_of
 
 
 @main.command(
     short_help="Find the largest model that a machine takes.",
     epilog="Example: simgpu largest --gpu rtx-4090 --finetune qlora --tokens 2048",
 )
-@click.option("--gpu", "--cluster", "machine", required=True, metavar="NAME", help="GPU, node or cluster.")
+@click.option(
+    "--gpu", "--cluster", "machine", required=True, metavar="NAME", shell_complete=names_of(*MACHINES),
+    help="GPU, node or cluster.",
+)  # fmt: skip
 @click.option("--finetune", metavar="HOW", help="full, lora or qlora.")
 @click.option("--serve", metavar="TOKENS", help="Serve with that much context: 32k.")
 @click.option("--tokens", default="2048", show_default=True, metavar="N", help="Of a sequence of the fine-tuning.")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences at a time.")
 @click.option("--precision", metavar="NAME", help="Of the weights that are served.  [default: the checkpoint's]")
-@click.option("--family", metavar="MODEL", help="Model whose layers are varied.  [default: the largest that fits]")
+@click.option(
+    "--family",
+    metavar="MODEL",
+    shell_complete=names_of("models"),
+    help="Model whose layers are varied.  [default: the largest that fits]",
+)
 @click.option("--epoch", metavar="TOKENS", help="Tokens of an epoch, for its time: 5M.")
 @set_option
 @format_option("table", "json", "csv")

@@ -19,6 +19,7 @@ from simgpu.cli.base import (
     tell,
     tell_written,
 )
+from simgpu.cli.names import MACHINES, names_of
 
 
 @main.command(
@@ -69,9 +70,21 @@ def launch(
     short_help="Make an experiment of a configuration or a command line.",
     epilog="Example: simgpu import-config train.toml --cluster dgx-h100 --gpus 8",
 )
-@click.argument("file", metavar="FILE")
-@click.option("--cluster", required=True, metavar="NAME", help="Cluster, node or GPU that it runs on.")
-@click.option("--model", default="", metavar="NAME", help="Model of the catalogue.  [default: the one that it names]")
+@click.argument("file", metavar="FILE", shell_complete=names_of(files=True))
+@click.option(
+    "--cluster",
+    required=True,
+    metavar="NAME",
+    shell_complete=names_of(*MACHINES),
+    help="Cluster, node or GPU that it runs on.",
+)
+@click.option(
+    "--model",
+    default="",
+    metavar="NAME",
+    shell_complete=names_of("models"),
+    help="Model of the catalogue.  [default: the one that it names]",
+)
 @click.option("--gpus", type=click.IntRange(min=1), default=None, metavar="N", help="GPUs, where it does not say.")
 @set_option
 @out_option("FILE", "Experiment file to write.  [default: print it]")

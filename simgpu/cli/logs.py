@@ -18,6 +18,7 @@ from simgpu.cli.base import (
     set_option,
     tell,
 )
+from simgpu.cli.names import MACHINES, names_of
 
 
 @main.command(
@@ -115,7 +116,7 @@ def compare(
     short_help="Hold a new cluster's first tests against what it should do.",
     epilog="Example: simgpu accept dgx-h100 --log nccl.log --log p2p.txt --page vendor.md",
 )
-@click.argument("cluster")
+@click.argument("cluster", shell_complete=names_of(*MACHINES))
 @click.option(
     "--log",
     "logs",
