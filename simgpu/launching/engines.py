@@ -87,8 +87,22 @@ def vllm_flags(draft: Draft, limits: Limits) -> list[Flag]:
                   "workload.speculative")  # fmt: skip
     if asked.take("workload.policy") == "priority":
         draft.put("--scheduling-policy", "priority", "workload.policy")
+    _tiers(draft, ("--kv-offloading-size", "--kv-offloading-backend"))
     _offload(draft, "--cpu-offload-gb")
     return draft.flags
+
+
+def _tiers(draft: Draft, flags: tuple[str, str]) -> None:
+    """A tier of cache in host memory, which the engine has itself; others need LMCache, Mooncake or the like."""
+    tiers = draft.asked.take("workload.tiers") or ()
+    for key in ("tier_chunk", "tier_write"):
+        draft.asked.take(f"workload.{key}")
+    for tier in tiers:
+        if tier.kind == "host" and tier.size:
+            draft.put(flags[0], round(tier.size / 2**30, 1), "workload.tiers")
+            draft.put(flags[1], "native" if flags[1].endswith("backend") else None, "workload.tiers")
+        else:
+            draft.lacks("workload.tiers", tier.kind, "the engine's own cache ends at host memory; LMCache has more")
 
 
 def _blocks(draft: Draft, limits: Limits) -> None:
@@ -201,6 +215,7 @@ def sglang_flags(draft: Draft, limits: Limits) -> list[Flag]:
         draft.put("--speculative-num-steps", guess.tokens, key)
         draft.put("--speculative-eagle-topk", 1, key)
         draft.put("--speculative-num-draft-tokens", guess.tokens + 1, key)
+    _tiers(draft, ("--hicache-size", "--enable-hierarchical-cache"))
     _offload(draft, "--cpu-offload-gb")
     return draft.flags
 

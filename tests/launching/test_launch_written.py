@@ -116,3 +116,12 @@ def test_the_check_expects_what_is_predicted():
     assert expected["'Mean TPOT (ms)'"]["p90"] == pytest.approx(1e3 * row["tpot_s_p90"], rel=1e-9)
     words = shlex.split(made.check.command)
     assert words[words.index("--max-concurrency") + 1] == "64"
+
+
+@pytest.mark.parametrize(("target", "flag"), [("vllm", "--kv-offloading-size"), ("sglang", "--hicache-size")])
+def test_a_tier_of_cache_in_host_memory_is_the_engines_own(target, flag):
+    asked = scenario(SERVED, workload__kind="traffic", workload__clients=16, workload__requests=64,
+                     workload__runtime=target, workload__tiers=[{"kind": "host", "size": "64 GiB"}])  # fmt: skip
+    asked["scenario"]["workload"].pop("concurrency")
+    flags = {row["flag"]: row["value"] for row in simgpu.launch(asked, target).rows}
+    assert flags[flag] == "64"
