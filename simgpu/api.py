@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from simgpu.hardware.topology import Topology
     from simgpu.lab.calibration.outcome import Calibrated
     from simgpu.model.imported.pieces import Imported
+    from simgpu.review.report import Report
     from simgpu.study.experiment.running import ExperimentResult, Given
     from simgpu.study.report.capacity import Fitted
     from simgpu.study.report.explain import Explanation
@@ -396,6 +397,27 @@ def figures(answer: Drawn) -> dict[str, Figure]:
     from simgpu.study.report.pictures import pictures
 
     return pictures(answer)
+
+
+@takes(settings=TEXTS, out=PATH, value=TEXT, tornado=FLAG, markdown=FLAG, pdf=FLAG, slide=PATH, catalogue=CATALOGUE)
+def report(
+    *given: Given, settings: Sequence[str] = (), out: str | Path | None = None, value: str | None = None,
+    tornado: bool = False, markdown: bool = False, pdf: bool = False, slide: str | Path | None = None,
+    catalogue: Catalogue | None = None,
+) -> Report:  # fmt: skip
+    """Put experiments, searches, finished runs, stores or claims on one page for a review; see `simgpu report`.
+
+    `.html` is the page, `.answers` the sentences on it. It is written to `out`, and beside it `markdown` and `pdf`;
+    `slide` is a PNG, SVG or PDF. Without `out` and `slide` nothing is written. Raises `InputError`.
+    """
+    from simgpu.review.report import Wanted
+    from simgpu.review.report import report as made
+    from simgpu.review.sources import Asked
+
+    files = [Path(one) if one is not None else None for one in (out, slide)]
+    asked = Asked(tuple(settings), value, tornado)
+    wanted = Wanted(files[0], markdown, pdf, files[1])
+    return made([_given(one) for one in given], asked, catalogue or Catalogue(), wanted)
 
 
 @takes(result=RESULT, file=PATH)
