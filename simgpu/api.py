@@ -399,7 +399,17 @@ def figures(answer: Drawn) -> dict[str, Figure]:
     return pictures(answer)
 
 
-@takes(settings=TEXTS, out=PATH, value=TEXT, tornado=FLAG, markdown=FLAG, pdf=FLAG, slide=PATH, catalogue=CATALOGUE)
+@takes(
+    given=EXPERIMENT,
+    settings=TEXTS,
+    out=PATH,
+    value=TEXT,
+    tornado=FLAG,
+    markdown=FLAG,
+    pdf=FLAG,
+    slide=PATH,
+    catalogue=CATALOGUE,
+)
 def report(
     *given: Given, settings: Sequence[str] = (), out: str | Path | None = None, value: str | None = None,
     tornado: bool = False, markdown: bool = False, pdf: bool = False, slide: str | Path | None = None,

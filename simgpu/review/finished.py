@@ -115,7 +115,7 @@ def _verdicts(done: Claims) -> str:
     """How many printed figures have each verdict, in one sentence."""
     counts = Counter(finding.verdict for entry in done.entries for finding in entry.findings)
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
-    return f"Of {counts.total():,} printed figures: {said}."
+    return f"Of {counts.total():,} printed figure{'s' if counts.total() != 1 else ''}: {said}."
 
 
 def of_claims(file: Path, catalogue: Catalogue, progress: Callable[[int, int], None] | None) -> Subject:

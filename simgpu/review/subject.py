@@ -147,7 +147,10 @@ def row_words(rows: Rows, columns: Sequence[str], number: int) -> str:
     for name in ("plan", "machine"):
         if row.get(name):
             return ", ".join(str(row[key]) for key in (name, "cluster") if row.get(key) and key in (name, *columns))
-    names = [column for column in columns if _is_setting(column, rows) and _differs(column, rows)]
+    names: list[str] = []
+    for column in columns:
+        if _is_setting(column, rows) and _kinds([*names, column], rows) > _kinds(names, rows):
+            names.append(column)
     words = [_said(column, row) for column in names[:MOST_WORDS] if row.get(column) is not None]
     return ", ".join(words) or f"row {number + 1}"
 
@@ -163,8 +166,9 @@ def _is_setting(column: str, rows: Rows) -> bool:
     return not any(isinstance(row.get(column), bool) or interval_of(column, row) for row in rows)
 
 
-def _differs(column: str, rows: Rows) -> bool:
-    return len({repr(row.get(column)) for row in rows}) > 1
+def _kinds(columns: Sequence[str], rows: Rows) -> int:
+    """The number of different rows that these columns tell apart."""
+    return len({tuple(repr(row.get(column)) for column in columns) for row in rows})
 
 
 def answer_of(rows: Rows, columns: Sequence[str], column: str | None, chosen: int | None, ranked: bool = False) -> str:
