@@ -20,6 +20,7 @@ from simgpu.review.subject import (
     DISTANCE,
     Picture,
     Subject,
+    alike,
     answer_column,
     answer_of,
     best,
@@ -44,7 +45,7 @@ def of_run(file: Path, value: str | None) -> Subject:
         raise InputError("has no rows; expected the result.json of simgpu run", file=file, key="rows")
     columns = _columns(rows)
     column = answer_column(rows, (), value)
-    chosen = best(rows, column)[0] if column else None
+    chosen = best(rows, column)[0] if column and (value or alike(rows)) else None
     notes = [str(note) for note in data.get("notes", [])]
     scenarios = data.get("scenarios") or []
     inputs = given_of(scenarios[chosen or 0]) if len(scenarios) == len(rows) else []
@@ -91,7 +92,7 @@ def of_store(file: Path, value: str | None) -> Subject:
     several = len({row["experiment"] for row in rows}) > 1
     columns = [*(["experiment"] if several else []), *_columns(plain)]
     column = answer_column(rows, (), value)
-    chosen = best(rows, column)[0] if column else None
+    chosen = best(rows, column)[0] if column and (value or alike(rows)) else None
     return Subject(
         name=file.stem, question=f"Rows of the store {file.name}", description=" ".join(experiments(file)),
         columns=columns, rows=rows, answer=answer_of(rows, columns, column, chosen), column=column, chosen=chosen,

@@ -18,6 +18,7 @@ from simgpu.review.subject import (
     DISTANCE,
     Picture,
     Subject,
+    alike,
     answer_column,
     answer_of,
     best,
@@ -87,7 +88,7 @@ def of_experiment(given: Given, outcome: ExperimentResult, asked: Asked) -> Subj
     notes = build(outcome, outcome.catalogue)["notes"]
     columns = [one for one in shown_columns(fields, rows) if any(one in row for row in rows)]
     column = answer_column(rows, fields.plots, asked.value)
-    chosen = best(rows, column)[0] if column else None
+    chosen = best(rows, column)[0] if column and (asked.value or alike(rows)) else None
     pictures = [
         _picture(plot.name or f"plot{n + 1}", plot, figure_of(outcome, plot))
         for n, plot in enumerate(fields.plots) if n not in outcome.undrawn

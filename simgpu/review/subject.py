@@ -26,7 +26,7 @@ NO_LABELS = ("claimed_", "rank")
 DISTANCE = "how far from measurements"
 """The beginning of notes on the distance of rows from what was measured."""
 MOST_WORDS = 4
-"""Settings that name a row in a sentence."""
+"""Settings that name a row in a sentence, and rows of which a sentence tells each."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,22 @@ def _runs(row: Row) -> bool:
     return fits and row.get("saturated") is not True and row.get("stationary") not in (False, "no", "unsure")
 
 
+def alike(rows: Rows) -> bool:
+    """True if rows are of one kind of job on one model: those of others are no answer to the same question."""
+    return len({(row.get("workload"), row.get("model")) for row in rows}) < 2
+
+
+def _each(rows: Rows, columns: Sequence[str]) -> str:
+    """The main figure of each of rows that no one figure compares."""
+    said = []
+    for n, row in enumerate(rows[:MOST_WORDS]):
+        column = natural(row) if "workload" in row else ""
+        if _number(row.get(column)):
+            said.append(f"{row_words(rows, columns, n)}: {title(column)} {figure_with_interval(column, row)}")
+    more = f"; and {len(rows) - MOST_WORDS:,} more" if len(rows) > MOST_WORDS else ""
+    return f"The rows are of different jobs or models, which no one figure ranks: {'; '.join(said)}{more}."
+
+
 def figure_with_interval(column: str, row: Row) -> str:
     """A value in words with its interval, in the digits of the table: '1.262 ms (80 % interval 1.17-1.46)'."""
     shown = cell_of(column, row)
@@ -177,6 +193,8 @@ def answer_of(rows: Rows, columns: Sequence[str], column: str | None, chosen: in
         return "No row could be run."
     if column is None:
         return f"{len(rows):,} rows stand in the table; none of its columns is better at one end."
+    if chosen is None and alike(rows) is False:
+        return _each(rows, columns)
     if chosen is None:
         return f"No row answers it: none of {len(rows):,} both fits and has a {title(column)} with a better end."
     value = f"{title(column)} {figure_with_interval(column, rows[chosen])}"
