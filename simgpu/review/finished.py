@@ -26,6 +26,7 @@ from simgpu.review.subject import (
     best,
     command_line,
     distances_of,
+    row_words,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def of_run(file: Path, value: str | None) -> Subject:
         name=name, question=str(data.get("title") or name), description=f"Rows of {file}.", columns=columns, rows=rows,
         answer=answer_of(rows, columns, column, chosen), column=column, chosen=chosen,
         pictures=beside or own_picture(rows, columns, column), inputs=inputs,
+        about=row_words(rows, columns, chosen or 0) if len(rows) > 1 else "",
         distances=[note for note in notes if note.startswith(DISTANCE)] or distances_of(rows),
         notes=[note for note in notes if not note.startswith(DISTANCE)],
         commands=[f"simgpu run {shlex.quote(name)}", command_line("report", file, (), value=value)],

@@ -50,6 +50,7 @@ def _subject(one: Subject) -> Iterator[str]:
     asked = [(given.key, given.value, given.source) for given in one.inputs if given.how == "asked"]
     if one.inputs:
         yield from (f"## {HEADINGS['inputs']}", "")
+        yield from (f"Of the row {escaped(one.about)}.", "") if one.about else ()
         yield from table(("input", "value", "source"), asked)
         yield from (f"{len(one.inputs) - len(asked):,} figures of the catalogue and defaults stand on the page.", "")
     yield from (f"## {HEADINGS['again']}", "", *(f"    {plain(line)}" for line in one.commands), "")

@@ -79,13 +79,18 @@ def _subject(one: Subject, identity: str) -> Markup:
     pictures = [_picture(picture, one, f"{identity}-f{n}") for n, picture in enumerate(one.pictures, 1)]
     parts += [_section("pictures", *pictures)] if pictures else []
     parts += [_section("distance", _list(one.distances))] if one.distances else []
-    parts += [_section("change", *_change(one.change, f"{identity}-c"))] if one.change else []
+    parts += [_section("change", _about(one), *_change(one.change, f"{identity}-c"))] if one.change else []
     parts += [_section("notes", _list(one.notes))] if one.notes else []
-    parts += [_section("inputs", *_inputs(one.inputs))] if one.inputs else []
+    parts += [_section("inputs", _about(one), *_inputs(one.inputs))] if one.inputs else []
     again = [tag("pre", "\n".join(one.commands))]
     again += [tag("details", tag("summary", "The file"), tag("pre", one.text))] if one.text else []
     parts.append(_section("again", *again))
     return tag("section", *parts, id=identity, aria_labelledby=f"{identity}-h")
+
+
+def _about(one: Subject) -> Markup | None:
+    """The row whose inputs are shown, where there are several."""
+    return tag("p", f"Of the row {one.about}.", class_="dim") if one.about else None
 
 
 def _section(kind: str, *parts: Part, class_: str = "") -> Markup:

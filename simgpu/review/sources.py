@@ -24,6 +24,7 @@ from simgpu.review.subject import (
     best,
     command_line,
     distances_of,
+    row_words,
 )
 from simgpu.study.experiment.running import Experiment, ExperimentResult, Given, find_experiment, run_experiment
 from simgpu.study.experiment.shown import shown_columns
@@ -94,14 +95,16 @@ def of_experiment(given: Given, outcome: ExperimentResult, asked: Asked) -> Subj
         for n, plot in enumerate(fields.plots) if n not in outcome.undrawn
     ]  # fmt: skip
     shown_row = chosen if chosen is not None else 0
+    varied = column if column in rows[shown_row] else None
     return Subject(
         name=outcome.experiment.name, question=_question(outcome.experiment), description=fields.description,
         columns=columns, rows=rows, answer=answer_of(rows, columns, column, chosen), column=column, chosen=chosen,
         pictures=[*(pictures or own_picture(rows, columns, column)), *machine_of(outcome, shown_row)],
         inputs=given_of(outcome.results[shown_row].resolved),
+        about=row_words(rows, columns, shown_row) if len(rows) > 1 else "",
         distances=[note for note in notes if note.startswith(DISTANCE)],
         notes=[note for note in notes if not note.startswith(DISTANCE)],
-        change=_sensitivity(outcome.experiment, shown_row, column, outcome.catalogue) if asked.tornado else {},
+        change=_sensitivity(outcome.experiment, shown_row, varied, outcome.catalogue) if asked.tornado else {},
         commands=_commands("run", given, asked),
         text=_text(given, outcome.catalogue),
     )  # fmt: skip
@@ -176,6 +179,7 @@ def of_search(given: Given, experiment: Experiment, asked: Asked, catalogue: Cat
         chosen=chosen, notes=list(found.notes), change=change,
         pictures=[_plain_picture(name, figure) for name, figure in command.figures_of(found).items()],
         distances=distances_of(rows), inputs=_resolved(found.cases, catalogue),
+        about=row_words(rows, columns, 0) if len(rows) > 1 else "",
         commands=_commands("search", given, asked),
         text=_text(given, catalogue),
     )  # fmt: skip

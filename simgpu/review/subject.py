@@ -25,6 +25,8 @@ Rows = Sequence[Row]
 NO_LABELS = ("claimed_", "rank")
 DISTANCE = "how far from measurements"
 """The beginning of notes on the distance of rows from what was measured."""
+OF_PARTS = ("stack", "cost", "breakeven")
+"""Kinds of plots whose columns are parts of an answer."""
 MOST_WORDS = 4
 """Settings that name a row in a sentence, and rows of which a sentence tells each."""
 
@@ -63,8 +65,8 @@ class Subject:
     """One study, ready to be written down.
 
     `column` is what the answer is about, `chosen` the position of its row, None where the study has no single answer.
-    `ranked` says that the rows stand best first. `inputs` are those of the chosen row. `change` are rows of the
-    sensitivity of the answer, largest first.
+    `ranked` says that the rows stand best first. `inputs` are those of one row, which `about` names where there are
+    several: that of the answer, else the first. `change` is the sensitivity of the same row.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Subject:
     chosen: int | None = None
     pictures: Sequence[Picture] = ()
     inputs: Sequence[Given] = ()
+    about: str = ""
     distances: Sequence[str] = ()
     notes: Sequence[str] = ()
     change: Mapping[str, Any] = field(default_factory=dict)
@@ -97,7 +100,7 @@ def answer_column(rows: Rows, plots: Sequence[PlotFields] = (), wanted: str | No
         if wanted not in numbers:
             raise InputError(f"no row has a number '{wanted}'{nearest(wanted, numbers)}", key="--value")
         return wanted
-    for plot in plots:
+    for plot in (one for one in plots if one.kind not in OF_PARTS):
         for column in plot.y:
             if column in numbers and better(column) is not None and not column.startswith("claimed_"):
                 return column
@@ -150,7 +153,7 @@ def figure_with_interval(column: str, row: Row) -> str:
     """A value in words with its interval, in the digits of the table: '1.262 ms (80 % interval 1.17-1.46)'."""
     shown = cell_of(column, row)
     if interval_of(column, row) is None:
-        return f"{shown} (no interval: it follows from what was given)"
+        return f"{shown} (no interval of its own)"
     if unsure(row):
         return f"{shown} (80 % interval)"
     value, _, ends = shown.rpartition(" (")
@@ -216,7 +219,7 @@ def _left_out(rows: Rows, column: str, weighed: Sequence[int]) -> str:
     """Why rows were not weighed, in a few words."""
     out = [row for n, row in enumerate(rows) if n not in set(weighed)]
     given = sum(1 for row in out if _number(row.get(column)) and _runs(row))
-    words = [f"{given:,} more whose times were given have no interval"] if given else []
+    words = [f"{given:,} more without an interval"] if given else []
     words += [f"{len(out) - given:,} more do not fit or fall behind"] if len(out) > given else []
     return ", ".join(words)
 

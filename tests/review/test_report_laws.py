@@ -126,7 +126,7 @@ def test_the_answer_says_its_interval_and_takes_no_row_that_does_not_fit():
     chosen, weighed = best(rows, "step_s")
     assert chosen == 2 and weighed == [2, 3, 4, 5]
     said = answer_of(rows, ["split", "step_s"], "step_s", chosen)
-    assert "80 % interval 1.17-1.47" in said and "1 more whose times were given" in said and "overlap" in said
+    assert "80 % interval 1.17-1.47" in said and "1 more without an interval" in said and "overlap" in said
     assert best(rows, "mfu")[0] == 1
 
 
