@@ -14,14 +14,16 @@ from typing import Any
 
 from simgpu.render.columns import axis, cell, drawn_interval, title
 from simgpu.render.fields import PlotFields, rows_of
-from simgpu.render.series import members, numbers_of, series_name, series_of
+from simgpu.render.series import members, numbers_of, series_name, series_of, too_large
 from simgpu.render.style import COLOURS
 from simgpu.review.subject import Row, Rows
 from simgpu.terminal import plain
 
 KINDS = ("bar", "line", "curve", "pareto")
 """Kinds of plots that have an interactive form."""
-MARKS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
+MARKS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "star")
+MISFIT = "x"
+"""The mark of a row that does not fit the memory, as in drawn pictures."""
 DASHES = ("solid", "dash", "dashdot", "dot")
 MOST_POINTS = 20_000
 PLOTLY = "plotly"
@@ -85,14 +87,14 @@ def _trace(rows: Rows, plot: PlotFields, column: str, scaled: tuple[Sequence[Any
         }  # fmt: skip
     colour = COLOURS[s % 6]  # the seventh is black, which a dark page hides
     if plot.kind == "bar":
-        pattern = ("", "/", "x", ".")[s // 6 % 4]
+        pattern = ["x" if too_large(row) else ("", "/", "-", ".")[s // 6 % 4] for row in rows]
         return trace | {
             "type": "bar",
             "textposition": "none",
             "marker": {"color": colour, "pattern": {"shape": pattern}},
         }
     mode = "markers" if plot.kind == "pareto" else "lines+markers"
-    look = {"color": colour, "symbol": MARKS[s % len(MARKS)], "size": 8}
+    look = {"color": colour, "symbol": [MISFIT if too_large(row) else MARKS[s % len(MARKS)] for row in rows], "size": 9}
     return trace | {
         "type": "scatter",
         "mode": mode,
@@ -108,6 +110,7 @@ def _hover(row: Row, plot: PlotFields, column: str) -> str:
     lines.append(f"<b>{shown(title(column))}: {shown(cell(column, row[column]))}</b>")
     if ends := drawn_interval(column, row):
         lines.append(f"80 %: {shown(cell(column, ends[0]))} to {shown(cell(column, ends[1]))}")
+    lines += ["does not fit the memory"] if too_large(row) else []
     return "<br>".join(lines)
 
 

@@ -10,6 +10,8 @@ from made_subjects import HOSTILE, rows_of, subject
 import simgpu.review.page as page_module
 from simgpu.errors import InputError
 from simgpu.render.columns import cell_of
+from simgpu.render.fields import PlotFields
+from simgpu.review.charts import charts_of
 from simgpu.review.markdown import markdown
 from simgpu.review.page import page
 from simgpu.review.report import Wanted
@@ -117,6 +119,16 @@ def test_blocks_of_json_hold_the_numbers_of_the_rows_and_names_stay_text(html):
     assert trace["error_y"]["array"] == pytest.approx([row["step_s_p90"] - row["step_s"] for row in rows_of()])
     assert not any(letter in blocks[0] for letter in "<>&")
     assert all("<" not in name for name in trace["x"])
+
+
+@pytest.mark.parametrize("kind", ["bar", "line"])
+def test_an_interactive_picture_marks_rows_that_do_not_fit(kind):
+    rows = rows_of()
+    rows[2]["memory_fits"] = False
+    trace = charts_of(rows, PlotFields(kind=kind, x="n", y=["step_s"]))[0]["data"][0]
+    marks = trace["marker"]["pattern"]["shape"] if kind == "bar" else trace["marker"]["symbol"]
+    assert [n for n, mark in enumerate(marks) if mark == "x"] == [2]
+    assert [n for n, words in enumerate(trace["text"]) if "does not fit" in words] == [2]
 
 
 def test_the_answer_says_its_interval_and_takes_no_row_that_does_not_fit():
