@@ -399,35 +399,23 @@ def figures(answer: Drawn) -> dict[str, Figure]:
     return pictures(answer)
 
 
-@takes(
-    given=EXPERIMENT,
-    settings=TEXTS,
-    out=PATH,
-    value=TEXT,
-    tornado=FLAG,
-    markdown=FLAG,
-    pdf=FLAG,
-    slide=PATH,
-    catalogue=CATALOGUE,
-)
+@takes(given=EXPERIMENT, settings=TEXTS, out=PATH, value=TEXT, tornado=FLAG, markdown=FLAG, pdf=FLAG, slide=PATH)
 def report(
     *given: Given, settings: Sequence[str] = (), out: str | Path | None = None, value: str | None = None,
     tornado: bool = False, markdown: bool = False, pdf: bool = False, slide: str | Path | None = None,
     catalogue: Catalogue | None = None,
 ) -> Report:  # fmt: skip
-    """Put experiments, searches, finished runs, stores or claims on one page for a review; see `simgpu report`.
+    """Put experiments, searches, finished runs, stores or claims on one page; see `simgpu report`.
 
-    `.html` is the page, `.answers` the sentences on it. It is written to `out`, and beside it `markdown` and `pdf`;
-    `slide` is a PNG, SVG or PDF. Without `out` and `slide` nothing is written. Raises `InputError`.
+    `.html` is the page, `.answers` its sentences. Without `out` and `slide` nothing is written. Raises `InputError`.
     """
-    from simgpu.review.report import Wanted
-    from simgpu.review.report import report as made
+    from simgpu.review import report as review
     from simgpu.review.sources import Asked
 
     files = [Path(one) if one is not None else None for one in (out, slide)]
     asked = Asked(tuple(settings), value, tornado)
-    wanted = Wanted(files[0], markdown, pdf, files[1])
-    return made([_given(one) for one in given], asked, catalogue or Catalogue(), wanted)
+    wanted = review.Wanted(files[0], markdown, pdf, files[1])
+    return review.report(list(map(_given, given)), asked, catalogue or Catalogue(), wanted)
 
 
 @takes(result=RESULT, file=PATH)
