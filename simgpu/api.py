@@ -399,7 +399,10 @@ def figures(answer: Drawn) -> dict[str, Figure]:
     return pictures(answer)
 
 
-@takes(given=EXPERIMENT, settings=TEXTS, out=PATH, value=TEXT, tornado=FLAG, markdown=FLAG, pdf=FLAG, slide=PATH)
+@takes(
+    given=EXPERIMENT, settings=TEXTS, out=PATH, value=TEXT, tornado=FLAG, markdown=FLAG, pdf=FLAG, slide=PATH,
+    catalogue=CATALOGUE,
+)  # fmt: skip
 def report(
     *given: Given, settings: Sequence[str] = (), out: str | Path | None = None, value: str | None = None,
     tornado: bool = False, markdown: bool = False, pdf: bool = False, slide: str | Path | None = None,
@@ -410,11 +413,8 @@ def report(
     `.html` is the page, `.answers` its sentences. Without `out` and `slide` nothing is written. Raises `InputError`.
     """
     from simgpu.review import report as review
-    from simgpu.review.sources import Asked
 
-    files = [Path(one) if one is not None else None for one in (out, slide)]
-    asked = Asked(tuple(settings), value, tornado)
-    wanted = review.Wanted(files[0], markdown, pdf, files[1])
+    asked, wanted = review.asked_for(settings, out, value, tornado, markdown, pdf, slide)
     return review.report(list(map(_given, given)), asked, catalogue or Catalogue(), wanted)
 
 

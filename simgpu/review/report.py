@@ -72,6 +72,15 @@ def report(
     return Report(subjects, html, _write(subjects, html, wanted) if _any(wanted) else ())
 
 
+def asked_for(
+    settings: Sequence[str], out: str | Path | None, value: str | None, tornado: bool, markdown: bool, pdf: bool,
+    slide: str | Path | None,
+) -> tuple[Asked, Wanted]:  # fmt: skip
+    """What a call in Python asks for, and which files it wants."""
+    files = [Path(one) if one is not None else None for one in (out, slide)]
+    return Asked(tuple(settings), value, tornado), Wanted(files[0], markdown, pdf, files[1])
+
+
 def _any(wanted: Wanted) -> bool:
     return wanted.out is not None or wanted.slide is not None
 
