@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from simgpu.launching.answer import Launch
     from simgpu.launching.importing import ImportedConfig
     from simgpu.model.imported.pieces import Imported
+    from simgpu.review.report import Report
     from simgpu.study.capacity.planning import PlannedCapacity
     from simgpu.study.choice.recommending import Recommended
     from simgpu.study.experiment.running import ExperimentResult, Given
@@ -510,6 +511,25 @@ def figures(answer: Drawn) -> dict[str, Figure]:
     from simgpu.study.report.pictures import pictures
 
     return pictures(answer)
+
+
+@takes(
+    given=EXPERIMENT, settings=TEXTS, out=PATH, value=TEXT, tornado=FLAG, markdown=FLAG, pdf=FLAG, slide=PATH,
+    catalogue=CATALOGUE,
+)  # fmt: skip
+def report(
+    *given: Given, settings: Sequence[str] = (), out: str | Path | None = None, value: str | None = None,
+    tornado: bool = False, markdown: bool = False, pdf: bool = False, slide: str | Path | None = None,
+    catalogue: Catalogue | None = None,
+) -> Report:  # fmt: skip
+    """Put experiments, searches, finished runs, stores or claims on one page; see `simgpu report`.
+
+    `.html` is the page, `.answers` its sentences. Without `out` and `slide` nothing is written. Raises `InputError`.
+    """
+    from simgpu.review import report as review
+
+    asked, wanted = review.asked_for(settings, out, value, tornado, markdown, pdf, slide)
+    return review.report(list(map(_given, given)), asked, catalogue or Catalogue(), wanted)
 
 
 @takes(result=RESULT, file=PATH)

@@ -14,6 +14,7 @@ TABLE = {  # what beside its own flags a command has
     "search": "set format out plots quiet jobs store",
     "capacity": "set format quiet",
     "plan-capacity": "set format quiet",
+    "report": "set out quiet",
     "recommend": "set format out plots quiet",
     "serve": "set format out quiet",
     "sensitivity": "set format out plots quiet jobs",
