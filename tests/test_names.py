@@ -38,6 +38,7 @@ NO_NAMES = {
     ),
     *("retry_failed", "scheduler", "dask_workers", "store", "files", "data", "file", "title", "window", "ranks"),
     *("where", "folded", "require_fit", "top"),
+    *("epoch", "tokens", "serve", "row", "out", "tornado", "markdown", "slide", "pdf"),
     *("fused", "dims"),  # slips in dimensions: tests/model/test_onnx_import.py
 }
 """Parameters that are numbers, flags, addresses, paths, words for people, or conditions."""
@@ -56,12 +57,12 @@ def collective(**changed: Any) -> Any:
     return simgpu.time_collective(**{"cluster": "dgx-h100", "kind": "all_reduce", "sizes": 8, **changed})
 
 
-def each(name: str, good: str, slip: str) -> dict[tuple[str, str], tuple[Callable[[], Any], str]]:
+def each(name: str, good: str, slip: str, *more: str) -> dict[tuple[str, str], tuple[Callable[[], Any], str]]:
     """Of a call that takes an experiment and settings."""
     call = getattr(simgpu, name)
     return {
-        (name, "experiment"): (lambda: call(slip), good),
-        (name, "settings"): (lambda: call(STUDY, "dtyp=fp8"), "dtype"),
+        (name, "experiment"): (lambda: call(slip, *more), good),
+        (name, "settings"): (lambda: call(STUDY, *more, "dtyp=fp8"), "dtype"),
     }
 
 
@@ -131,6 +132,24 @@ SLIPS: dict[tuple[str, str], tuple[Callable[[], Any], str]] = {
         lambda: simgpu.import_machine(TOPO, gpu="h100-sxm", network="infinband-ndr"),
         "infiniband-ndr",
     ),
+    ("import_config", "cluster"): (lambda: simgpu.import_config("vllm serve Qwen/Qwen3-32B", "dgx-h10"), "dgx-h100"),
+    ("import_config", "model"): (
+        lambda: simgpu.import_config("vllm serve a/b", "dgx-h100", model=f"{MODEL}b"),
+        MODEL,
+    ),
+    ("import_config", "settings"): (
+        lambda: simgpu.import_config("vllm serve Qwen/Qwen3-32B", "dgx-h100", "dtyp=fp16"),
+        "dtype",
+    ),
+    **each("launch", "tp2_scaling", "tp2_scalin", "vllm"),
+    ("launch", "target"): (lambda: simgpu.launch("launch_llama70b", "vlm", row=1), "vllm"),
+    ("largest", "machine"): (lambda: simgpu.largest("rtx-409", finetune="lora"), "rtx-4090"),
+    ("largest", "finetune"): (lambda: simgpu.largest("rtx-4090", finetune="qlor"), "qlora"),
+    ("largest", "family"): (lambda: simgpu.largest("rtx-4090", finetune="qlora", family=f"{MODEL}b"), MODEL),
+    ("largest", "settings"): (lambda: simgpu.largest("rtx-4090", "dtyp=fp8", finetune="lora"), "dtype"),
+    ("report", "given"): (lambda: simgpu.report("tp2_scalin"), "tp2_scaling"),
+    ("report", "settings"): (lambda: simgpu.report(STUDY, settings=["dtyp=fp8"]), "dtype"),
+    ("report", "value"): (lambda: simgpu.report(STUDY, value="stepp_s"), "step_s"),
     ("import_onnx", "unknown"): (lambda: simgpu.import_onnx("m.onnx", unknown="memry"), "memory"),
     ("capture", "unknown"): (lambda: simgpu.capture(None, unknown="memry"), "memory"),
     ("import_onnx", "stack"): (lambda: simgpu.import_onnx("m.onnx", stack="pytorh"), "pytorch"),

@@ -52,6 +52,8 @@ def largest(
     asked: Asked, catalogue: Catalogue, family: str | None = None, epoch_tokens: float | None = None
 ) -> Largest:
     """Find the largest models. Raises `InputError` where none fits at all, with what the smallest one needs."""
+    if family is not None:
+        catalogue.model(family)
     known = sorted(_models(catalogue), key=lambda one: -one[1].parameters)
     rows: list[dict[str, Any]] = []
     above: dict[str, Any] | None = None
