@@ -184,12 +184,13 @@ def test_what_a_superchip_takes_beside_its_gpu_is_in_its_node(name):
 @pytest.mark.parametrize("name", GPUS)
 def test_a_power_cap_and_a_clock_limit_keep_the_laws(name):
     gpu = GPUS[name]
-    half_watts = derive(gpu, [f"{round(max(0.5, LOWEST_CAP) * gpu.power.tdp.si, 1)}W"], CATALOGUE.drawn(gpu))
-    half_clock = derive(gpu, [f"{round(gpu.compute.boost_clock.si / 2e6)}MHz"], CATALOGUE.drawn(gpu))
+    share, drawn = max(0.5, LOWEST_CAP), CATALOGUE.drawn(gpu)
+    half_watts = derive(gpu, [f"{round(share * gpu.power.tdp.si, 1)}W"], drawn)
+    half_clock = derive(gpu, [f"{round(gpu.compute.boost_clock.si / 2e6)}MHz"], drawn)
     for made in (half_watts, half_clock):
         assert doubts(made, FAMILIES[gpu.architecture]) == []
         low = made.compute.boost_clock.si / gpu.compute.boost_clock.si
-        assert low < 1
+        assert low < 1 or (made is half_watts and drawn.busy <= share)  # what never draws as much keeps its clock
         for mine, whole in zip(made.peak, gpu.peak, strict=True):
             assert mine.datasheet == whole.si
             assert low * gpu.compute.boost_clock.si / top(gpu) * 0.999 <= mine.si / whole.si <= 1

@@ -132,6 +132,9 @@ def test_ranks_that_differ_are_said_to():
         streams=[{"compute": 0}, {"compute": 1}],
         timeline=SimpleNamespace(
             streams=[0, 1],
+            streams_of=[(0,), (1,)],
+            start=[0.0, 1.0],
+            end=[2.0, 3.0],
             spans=lambda some=None: [
                 SimpleNamespace(stream=n, start=1.0 * n, end=2.0 + n, label=Activity("a", "compute", "forward", ""))
                 for n in (0, 1)
