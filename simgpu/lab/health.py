@@ -19,8 +19,8 @@ OLDEST = (3, 11)
 """Python that simgpu needs."""
 
 NEEDED = {
-    "click": (8, 2), "defusedxml": (0, 7, 1), "matplotlib": (3, 8), "networkx": (3, 2), "numpy": (1, 26), "pydantic": (2, 7), "PyYAML": (6, 0),
-    "rich": (13, 0), "scipy": (1, 11),
+    "click": (8, 2), "defusedxml": (0, 7), "matplotlib": (3, 8), "networkx": (3, 2), "numpy": (1, 26),
+    "pydantic": (2, 7), "PyYAML": (6, 0), "rich": (13, 0), "scipy": (1, 11),
 }  # fmt: skip
 """Packages that simgpu needs, each with its oldest version; as in setup.cfg."""
 

@@ -11,7 +11,7 @@ each tensor, of data and of rewards is not in it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
 
@@ -90,7 +90,8 @@ def post_train(
     """Simulate a step. Raises `InputError` for GPUs that are not there, and for engines that do not fit beside it."""
     gpus, apart = _gpus(job, plan, cluster)
     trained = simulate(cluster, job.trained(plan), model, plan, how, catalogue=catalogue)
-    served = simulate(cluster, job.rollout(), model, job.generation.plan(gpus), how, catalogue=catalogue)
+    engine = replace(how, clocks=None)  # `clocks` is of the training; an engine runs as engines do
+    served = simulate(cluster, job.rollout(), model, job.generation.plan(gpus), engine, catalogue=catalogue)
     _check_refit(trained, served, apart)
     phases = _phases(job, plan, cluster, model, trained, served)
     beside = job.staleness > 0
