@@ -87,7 +87,8 @@ class _Text:
         while True:
             try:
                 found, end = _SCAN(self.text, self.at)
-                if end < len(self.text) or not self.more():
+                cut_at = len(self.text) - (TOKEN if isinstance(found, (int, float)) else 0)  # '0.' goes on as 0.5
+                if end < cut_at or not self.more():
                     self.at = end
                     return found
             except json.JSONDecodeError as error:

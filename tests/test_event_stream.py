@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simgpu import event_stream
@@ -22,6 +22,7 @@ traces = st.dictionaries(st.sampled_from(["a", "schemaVersion", 'quo"ted', "[x"]
 lists = st.lists(st.dictionaries(st.sampled_from(["ph", "ts", "args"]), values, max_size=3), max_size=6)
 
 
+@example({"a": 0.0}, [], 1, None, False)  # '0.' ends a piece
 @given(traces, lists, st.integers(1, 50), st.sampled_from([None, 1]), st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_pieces_of_any_size_are_the_whole(
