@@ -136,7 +136,8 @@ class PickedTimer:
         return BYTES[op.kv_dtype or op.dtype] < 2
 
     def _work(self, op: Attention) -> PickedWork:
-        width, peak = float(op.head_dim + op.v_dim), self.device.peak("bf16")
+        wide = "bf16" if self.device.engine("bf16") else op.dtype
+        width, peak = float(op.head_dim + op.v_dim), self.device.peak(wide)
         return PickedWork(op.batch.size * op.queries, op.heads.size, op.window, width, peak)
 
     def _constants(self, library: str) -> PickedConstants:
