@@ -67,6 +67,9 @@ KINDS: dict[str, type[CatalogueFile]] = {
 DERIVED = 1024
 """GPUs that are remembered with what was made of them; as many models."""
 
+CLUSTERS = 256
+"""Clusters that are remembered, each with the figures that were set by hand."""
+
 TEMPLATES = ("gpus", "nodes", "clusters")
 """Kinds of files that `simgpu new` writes a template of."""
 
@@ -82,6 +85,7 @@ class Catalogue(CatalogueFiles):
         self._walked: Region[str, tuple[GPUSpec | ArchitectureSpec, Flat]] = Region(DERIVED)
         self._calibrations: Region[tuple[str, tuple[str, ...]], tuple[GPUSpec, Calibration]] = Region(DERIVED)
         self._made: Region[str, GPUSpec] = Region(DERIVED)
+        self._clusters: Region[tuple[Any, ...], Cluster] = Region(CLUSTERS)
         self._configs: Region[tuple[Path, str], TransformerConfig] = Region(DERIVED)
 
     def spec(
@@ -168,6 +172,11 @@ class Catalogue(CatalogueFiles):
         if is_overlay(name) and not (self.find("clusters", name) or self.find("nodes", name)):
             overlay, learned = read_overlay(name)
             return self.cluster(overlay.machine, [*learned, *overrides])
+        key = (name, *((one.key, repr(one.value), one.source, one.at) for one in overrides))
+        return self._clusters.known(key, lambda: self._cluster(name, overrides))
+
+    def _cluster(self, name: str, overrides: Sequence[Override]) -> Cluster:
+        """`cluster`, of the files of the catalogue."""
         of = by_root(overrides)
         spec = self._cluster_spec(name, of)
         alone = spec.node == name and not (self.find("nodes", name) or name in self.instances)

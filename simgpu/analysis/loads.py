@@ -63,7 +63,7 @@ class LinkLoads:
 
     def busy(self, edge: Edge) -> float:
         """The fraction of the step in which a link is busy: bytes over what it could carry, 0 to 1."""
-        return float(self.bytes.get(edge, 0.0) / (self.step * self.topology.graph.edges[edge]["bandwidth"]))
+        return float(self.bytes.get(edge, 0.0) / (self.step * self.topology.wires.edges[edge]["bandwidth"]))
 
 
 def link_loads(execution: Execution, plan: Plan, cluster: Cluster, nodes: int = 2) -> LinkLoads:
@@ -105,7 +105,7 @@ def fabric_loads(execution: Execution, plan: Plan, cluster: Cluster) -> LinkLoad
                 continue
             for edges, share in _shares(topology, call, list(group)):
                 for edge in edges:
-                    if topology.graph.edges[edge]["kind"] == "network":
+                    if topology.wires.edges[edge]["kind"] == "network":
                         total[edge] = total.get(edge, 0.0) + share * call.size * times
     return LinkLoads(topology, execution.step, used, total)
 

@@ -19,8 +19,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.timing.levels import Levels, levels_of
 from simgpu.timing.parts import Array
 from simgpu.workload.blocks import Block
-from simgpu.workload.execution import Activity, Execution, PeriodicExecution
-from simgpu.workload.inference.timeline import SEQUENCES
+from simgpu.workload.execution import SEQUENCES, Activity, Execution, PeriodicExecution
 
 
 class Energy(NamedTuple):

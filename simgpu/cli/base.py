@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -136,6 +137,7 @@ class Commands(click.Group):
         """Run the command line, after closed streams were set right."""
         _open_closed_streams()
         gc.set_threshold(*GARBAGE)
+        atexit.register(gc.freeze)  # else Python looks through all that there is once more, a fifth of a short run
         try:
             return super().main(*args, **kwargs)
         except OSError as error:  # help, which no command prints

@@ -7,16 +7,13 @@ has lost its own shares another's. What is left of a leaf or of the spines above
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.cluster_spec import ClusterSpec, Fault
 from simgpu.hardware.layout import Layout, shortage
 from simgpu.hardware.spec import GPUSpec, NodeSpec
-
-if TYPE_CHECKING:
-    import networkx as nx
+from simgpu.hardware.wiring import Wiring
 
 
 def misfits(spec: ClusterSpec, node: NodeSpec, gpu: GPUSpec) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -81,7 +78,7 @@ def spines_of(layout: Layout) -> int:
     return max(round(layout.uplinks), 1) if layout.tree else 0
 
 
-def break_things(graph: nx.DiGraph[str], cluster: Cluster, layout: Layout | None, real: Sequence[int]) -> None:
+def break_things(graph: Wiring, cluster: Cluster, layout: Layout | None, real: Sequence[int]) -> None:
     """Put the faults of a cluster on its graph, whose node i stands for node `real[i]`."""
     places = {number: i for i, number in enumerate(real)}
     if layout is not None and real != range(len(real)):
@@ -103,7 +100,7 @@ def break_things(graph: nx.DiGraph[str], cluster: Cluster, layout: Layout | None
     graph.graph["lost"] = tuple(lost)
 
 
-def _in_node(graph: nx.DiGraph[str], fault: Fault, n: int, lost: dict[str, None]) -> None:
+def _in_node(graph: Wiring, fault: Fault, n: int, lost: dict[str, None]) -> None:
     if fault.nic is not None:
         nic = f"n{n}.nic{fault.nic}"
         if not fault.rate:
@@ -115,7 +112,7 @@ def _in_node(graph: nx.DiGraph[str], fault: Fault, n: int, lost: dict[str, None]
 
 
 def _in_fabric(
-    graph: nx.DiGraph[str], fault: Fault, layout: Layout, cluster: Cluster, leaves: dict[str, str],
+    graph: Wiring, fault: Fault, layout: Layout, cluster: Cluster, leaves: dict[str, str],
     lost: dict[str, None],
 ) -> None:  # fmt: skip
     if fault.planes is not None:
@@ -137,14 +134,14 @@ def _in_fabric(
         lost |= dict.fromkeys(nic for nic in graph[leaf] if graph.nodes[nic]["kind"] == "nic")
 
 
-def _slow_uplinks(graph: nx.DiGraph[str], leaf: str, rate: float) -> None:
+def _slow_uplinks(graph: Wiring, leaf: str, rate: float) -> None:
     for other in list(graph[leaf]):
         if graph.nodes[other]["kind"] != "nic":
             _scale(graph.edges[leaf, other], rate)
             _scale(graph.edges[other, leaf], rate)
 
 
-def _slow(graph: nx.DiGraph[str], vertex: str, rate: float, kind: str) -> None:
+def _slow(graph: Wiring, vertex: str, rate: float, kind: str) -> None:
     """Slow all links of a kind at a vertex, in both directions."""
     for other in list(graph[vertex]):
         if graph.edges[vertex, other]["kind"] == kind:

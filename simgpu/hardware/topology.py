@@ -1,9 +1,9 @@
-"""The hardware as a networkx DiGraph, and the routes that data takes through it.
+"""The hardware as a graph, and the routes that data takes through it.
 
 Vertices are GPUs, NVSwitches, PCIe switches, root complexes, host memories, NICs, leaf and spine switches, named
 like `n0.gpu3`. Every directed edge carries `bandwidth` (payload bytes/s), `planned` (what NCCL assumes when it
 chooses, bytes/s), `latency` (s), `link` (which kind) and `kind`. Any networkx function can be called on
-`Topology.graph`.
+`Topology.graph`; simulations read `Topology.wires`, which is the same without networkx.
 
 Three vertices stand for more than one box. `nvswitch` is the whole switch plane of a node and `spine` (`spine0`, ...,
 `core`) a whole stage of switches: both are non-blocking for what is attached to them, apart from the capacity of the
@@ -18,8 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster, PortRate
@@ -27,7 +26,11 @@ from simgpu.hardware.derive import is_slice
 from simgpu.hardware.faults import break_things
 from simgpu.hardware.layout import EFFICIENCY, Layout
 from simgpu.hardware.spec import PCIeSwitch, Socket
+from simgpu.hardware.wiring import Wiring, steps
 from simgpu.memo import Memo, Region
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 ROUTES = 2**18
 """Routes of a graph that are remembered, and ways through its PCIe: some hundred bytes each."""
@@ -47,21 +50,23 @@ class Route:
 class Topology:
     """The graph of a cluster (or of its first nodes) and the routing rules of its hardware."""
 
-    def __init__(self, cluster: Cluster, nodes: int, graph: nx.DiGraph[str], layout: Layout | None = None) -> None:
+    def __init__(self, cluster: Cluster, nodes: int, wires: Wiring, layout: Layout | None = None) -> None:
         self.cluster = cluster
         self.nodes = nodes
-        self.graph = graph
+        self.wires = wires
         self.layout = layout
         """Where the switches of the fabric stand; None within a node."""
-        self.gpus = [name for name in graph if graph.nodes[name]["kind"] == "gpu"]
+        self.gpus = [name for name in wires if wires.nodes[name]["kind"] == "gpu"]
         """GPU vertices in order: all of node 0, then all of node 1, ..."""
         self.memo = Memo()
         """Results that follow from this graph and are remembered."""
         self._routes: Region[tuple[int, int], Route] = self.memo.region("routes", ROUTES)
         self._paths: Region[tuple[str, str], list[tuple[str, str]]] = self.memo.region("paths", ROUTES)
-        self._pcie = nx.subgraph_view(
-            graph, filter_edge=lambda a, b: graph.edges[a, b]["kind"] in ("pcie", "host", "inter-socket")
-        )
+
+    @cached_property
+    def graph(self) -> nx.DiGraph[str]:
+        """The wires as a graph of networkx, to look at."""
+        return self.wires.networkx()
 
     def route(self, source: int, target: int) -> Route:
         """How bytes get from GPU `source` to GPU `target` (positions in `gpus`, different).
@@ -75,14 +80,14 @@ class Topology:
         found = self._routes.get((source, target))
         if found is None:
             edges, via = self._find(self.gpus[source], self.gpus[target])
-            latency = sum(self.graph.edges[edge]["latency"] for edge in edges)
+            latency = sum(self.wires.edges[edge]["latency"] for edge in edges)
             found = self._routes[source, target] = Route(tuple(edges), latency, via)
         return found
 
     def to_host(self, gpu: int) -> tuple[tuple[str, str], ...]:
         """The edges from a GPU to the memory of its socket; back they are the other way round."""
         name = self.gpus[gpu]
-        return tuple(self._path(name, self.graph.nodes[name]["memory"]))
+        return tuple(self._path(name, self.wires.nodes[name]["memory"]))
 
     def to_network(self, gpu: int) -> list[str]:
         """The vertices between a GPU and its network adapter, host memory among them without GPUDirect RDMA."""
@@ -93,7 +98,7 @@ class Topology:
 
     def edges(self, edges: tuple[tuple[str, str], ...], via: str = "gpu-link") -> Route:
         """The route along given edges, such as from a GPU to its switch."""
-        return Route(edges, sum(self.graph.edges[edge]["latency"] for edge in edges), via)
+        return Route(edges, sum(self.wires.edges[edge]["latency"] for edge in edges), via)
 
     def leaf(self, gpu: int) -> str:
         """The leaf switch above the NIC of a GPU, in a topology of several nodes."""
@@ -101,12 +106,12 @@ class Topology:
 
     def bandwidth(self, route: Route) -> float:
         """Bandwidth of the narrowest edge of a route, bytes/s."""
-        return float(min(self.graph.edges[edge]["bandwidth"] for edge in route.edges))
+        return float(min(self.wires.edges[edge]["bandwidth"] for edge in route.edges))
 
     # ---- the rules -----------------------------------------------------------------------------------
 
     def _find(self, a: str, b: str) -> tuple[list[tuple[str, str]], str]:
-        place = self.graph.nodes
+        place = self.wires.nodes
         if place[a]["node"] != place[b]["node"]:
             return self._between_nodes(a, b), "network"
         if is_slice(self.cluster.gpu):
@@ -115,32 +120,29 @@ class Topology:
                 f"MIG slices ('{self.cluster.gpu.name}') cannot communicate: they have no peer-to-peer over NVLink or"
             )
             raise InputError(f"{problem} PCIe; expected one slice for each replica", key="plan")
-        if self.graph.has_edge(a, b):  # a bridge, or a link of a full mesh
+        if self.wires.has_edge(a, b):  # a bridge, or a link of a full mesh
             return [(a, b)], "gpu-link"
         switch = place[a].get("nvswitch")
         if switch is not None:
             return [(a, switch), (switch, b)], "gpu-link"
         path = self._pcie_path(a, b)
         if path is not None and self._peer_to_peer(path):
-            return list(nx.utils.pairwise(path)), "pcie"
+            return steps(path), "pcie"
         return self._staged(a, b), "host"
 
     def _pcie_path(self, a: str, b: str) -> list[str] | None:
         """The way through PCIe switches, root complexes and the inter-socket link; None where there is none."""
-        try:
-            return nx.bidirectional_shortest_path(self._pcie, a, b)
-        except nx.NetworkXNoPath:
-            return None
+        return self.wires.way(a, b, lambda edge: edge["kind"] in ("pcie", "host", "inter-socket"))
 
     def _peer_to_peer(self, path: list[str]) -> bool:
         if not self.cluster.gpu.host_link.peer_to_peer.value:
             return False
-        roots = sum(self.graph.nodes[vertex]["kind"] == "root" for vertex in path)
+        roots = sum(self.wires.nodes[vertex]["kind"] == "root" for vertex in path)
         reach = _SCOPES.index(self.cluster.node.peer_to_peer_scope.value)
         return bool(reach >= 1 + roots)
 
     def _staged(self, a: str, b: str) -> list[tuple[str, str]]:
-        memory = self.graph.nodes[a]["memory"]
+        memory = self.wires.nodes[a]["memory"]
         return self._path(a, memory) + self._path(memory, b)
 
     def _path(self, a: str, b: str) -> list[tuple[str, str]]:
@@ -148,22 +150,22 @@ class Topology:
         if found is None:
             path = self._pcie_path(a, b)
             if path is None:
-                raise nx.NetworkXNoPath(f"no way from {a} to {b}")
-            found = self._paths[a, b] = list(nx.utils.pairwise(path))
+                raise LookupError(f"no way from {a} to {b}")
+            found = self._paths[a, b] = steps(path)
         return found
 
     def _between_nodes(self, a: str, b: str) -> list[tuple[str, str]]:
         out, into = self._nic_of(a), self._nic_of(b)
         from_gpu = self._to_nic(a, out)
-        memory = self.graph.nodes[b]["memory"]
+        memory = self.wires.nodes[b]["memory"]
         to_gpu = self._path(into, b) if self._gpudirect else self._path(into, memory) + self._path(memory, b)
         assert self.layout is not None
         leaf, other = self._leaf_of(out), self._leaf_of(into)
         if leaf != other and (relay := self._relay(a, leaf, other)) is not None:
-            switch = self.graph.nodes[a]["nvswitch"]
+            switch = self.wires.nodes[a]["nvswitch"]
             return [(a, switch), (switch, relay), *self._between_nodes(relay, b)]
         middle = self.layout.way(leaf, other).switches
-        return from_gpu + list(nx.utils.pairwise([out, *middle, into])) + to_gpu
+        return from_gpu + steps([out, *middle, into]) + to_gpu
 
     @property
     def crosses_over(self) -> bool:
@@ -181,7 +183,7 @@ class Topology:
         rail = self.layout.rail_of(other)
         if not self.crosses_over or self.layout.rail_of(leaf) == rail:
             return None
-        node = self.graph.nodes[gpu]["node"]
+        node = self.wires.nodes[gpu]["node"]
         beside = (f"n{node}.gpu{i}" for i in range(self.cluster.node.gpu_count))
         return next((g for g in beside if self.layout.rail_of(self._leaf_of(self._nic_of(g))) == rail), None)
 
@@ -194,12 +196,12 @@ class Topology:
         return self._path(gpu, nic) if self._gpudirect else self._staged(gpu, nic)
 
     def _leaf_of(self, nic: str) -> str:
-        return str(next(v for v in self.graph[nic] if v.startswith("leaf")))
+        return str(next(v for v in self.wires[nic] if v.startswith("leaf")))
 
     def _nic_of(self, gpu: str) -> str:
         """The NIC of a GPU: NICs are dealt to the GPUs of a node in order, evenly; for a lost one stands the next."""
         node = self.cluster.node
-        place = self.graph.nodes[gpu]
+        place = self.wires.nodes[gpu]
         own, n = place["index"] * node.nic_count // node.gpu_count, place["node"]
         if self.nodes == 1 or not self.lost:
             return f"n{n}.nic{own}"
@@ -212,12 +214,12 @@ class Topology:
     @cached_property
     def lost(self) -> frozenset[str]:
         """NICs that do not work."""
-        return frozenset(self.graph.graph.get("lost", ()))
+        return frozenset(self.wires.graph.get("lost", ()))
 
     @cached_property
     def without_nics(self) -> frozenset[int]:
         """Nodes that have lost a NIC."""
-        return frozenset(self.graph.nodes[nic]["node"] for nic in self.lost)
+        return frozenset(self.wires.nodes[nic]["node"] for nic in self.lost)
 
     @property
     def whole_rails(self) -> int:
@@ -227,11 +229,11 @@ class Topology:
     def on_whole_rail(self, gpu: int) -> bool:
         """True if every node has the NIC that a GPU has for its own."""
         node = self.cluster.node
-        return self.graph.nodes[self.gpus[gpu]]["index"] * node.nic_count // node.gpu_count not in self._gone
+        return self.wires.nodes[self.gpus[gpu]]["index"] * node.nic_count // node.gpu_count not in self._gone
 
     @cached_property
     def _gone(self) -> frozenset[int]:
-        return frozenset(self.graph.nodes[nic]["index"] for nic in self.lost)
+        return frozenset(self.wires.nodes[nic]["index"] for nic in self.lost)
 
 
 def build_topology(
@@ -242,7 +244,7 @@ def build_topology(
     They stand where the cluster's placement has them, or at `positions`. With `real` they stand leaf by leaf instead,
     as nodes that stand for those of these numbers, whose faults they have.
     """
-    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph = Wiring()
     for n in range(nodes):
         _add_node(graph, cluster, n)
     layout = None
@@ -257,7 +259,7 @@ def build_topology(
     return Topology(cluster, nodes, graph, layout)
 
 
-def _add_node(graph: nx.DiGraph[str], cluster: Cluster, n: int) -> None:
+def _add_node(graph: Wiring, cluster: Cluster, n: int) -> None:
     """Add node `n`: its sockets with their PCIe trees, the links between sockets, and those between its GPUs."""
     node, numbers = cluster.node, Counter[str]()
     sockets = [socket for socket in node.sockets for _ in range(socket.count)]
@@ -275,9 +277,7 @@ def _add_node(graph: nx.DiGraph[str], cluster: Cluster, n: int) -> None:
         _join(graph, a, b, port, "gpu-link")
 
 
-def _add_socket(
-    graph: nx.DiGraph[str], cluster: Cluster, n: int, number: int, socket: Socket, numbers: Counter[str]
-) -> None:
+def _add_socket(graph: Wiring, cluster: Cluster, n: int, number: int, socket: Socket, numbers: Counter[str]) -> None:
     """Add a socket of node `n`: root complex, memory, and what hangs on its PCIe, directly or below switches.
 
     `numbers` counts the GPUs, NICs and PCIe switches that the node has so far.
@@ -338,7 +338,7 @@ def _own_links(cluster: Cluster, n: int) -> Iterator[tuple[str, str, PortRate]]:
                 yield f"n{n}.gpu{i}", f"n{n}.gpu{j}", cluster.port(gpu.nvlink, share=1 / (count - 1))
 
 
-def _add_fabric(graph: nx.DiGraph[str], cluster: Cluster, layout: Layout, positions: Sequence[int]) -> None:
+def _add_fabric(graph: Wiring, cluster: Cluster, layout: Layout, positions: Sequence[int]) -> None:
     """Add the leaf switches above nodes at some positions, and what joins them where there is more than one."""
     fabric, nic = cluster.spec.fabric, cluster.node.nic
     assert fabric is not None and nic is not None
@@ -362,7 +362,7 @@ def _add_fabric(graph: nx.DiGraph[str], cluster: Cluster, layout: Layout, positi
         _join(graph, a, b, PortRate(rate, fabric_port.latency, fabric.link, rate), "network")
 
 
-def _join(graph: nx.DiGraph[str], a: str, b: str, port: PortRate, kind: str) -> None:
+def _join(graph: Wiring, a: str, b: str, port: PortRate, kind: str) -> None:
     """Add two directed edges between `a` and `b`, one each way."""
     for edge in ((a, b), (b, a)):
         graph.add_edge(

@@ -11,7 +11,6 @@ from simgpu.render.data import print_csv
 from simgpu.render.files import written_whole
 from simgpu.render.requests_trace import request_events
 from simgpu.render.trace import write_events
-from simgpu.workload.server.answer import COLUMNS
 
 TABLES = ("csv", "parquet")
 """Formats of tables."""
@@ -19,6 +18,8 @@ TABLES = ("csv", "parquet")
 
 def tables_of(served: Any) -> dict[str, list[dict[str, Any]]]:
     """Rows of requests, in the order in which they were numbered, and of the state over time."""
+    from simgpu.workload.server.answer import COLUMNS
+
     requests = [dict(zip(COLUMNS, one, strict=False)) for one in sorted(served.records)]
     rates = {row["time_s"]: row for row in served.rates.rows()}
     state = [{**row, **_answered(rates, row["time_s"])} for row in served.tally.series.rows()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from simgpu.analysis.breakdown import Breakdown, breakdown
 from simgpu.analysis.power import Board, energy_of, power_columns, server_watts
@@ -21,25 +21,14 @@ from simgpu.model.operators import BYTES
 from simgpu.plan.checks import PLAN_KEYS, check_fits_cluster
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Program, shard
-from simgpu.simulation.inference_result import (
-    BatchResult,
-    InferenceResult,
-    MixedStepResult,
-    ServingResult,
-    TrafficResult,
-)
 from simgpu.simulation.memory_use import MemoryUse
-from simgpu.simulation.network_result import NetworkResult
-from simgpu.simulation.post_training_result import PostTrainingResult
 from simgpu.simulation.result import Result
-from simgpu.simulation.step_result import StepResult, TrainingResult
 from simgpu.timing.kernels import KernelModel
 from simgpu.timing.uncertainty import distance_of, layers_of
 from simgpu.workload.afflicted import check_no_slow_gpu
 from simgpu.workload.execution import Execution, execute
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.host_code import cpu_slowdown
-from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.jobs import Deployed
 from simgpu.workload.jobs import (
     Inference,
@@ -56,6 +45,19 @@ from simgpu.workload.jobs import (
 from simgpu.workload.networks.job import Network
 from simgpu.workload.options import RunOptions, Settings
 from simgpu.workload.runtimes import Runtime
+
+if TYPE_CHECKING:  # a run needs those of its own job alone
+    from simgpu.simulation.inference_result import (
+        BatchResult,
+        InferenceResult,
+        MixedStepResult,
+        ServingResult,
+        TrafficResult,
+    )
+    from simgpu.simulation.network_result import NetworkResult
+    from simgpu.simulation.post_training_result import PostTrainingResult
+    from simgpu.simulation.step_result import StepResult, TrainingResult
+    from simgpu.workload.inference.deployment import Deployment
 
 REMEMBERED = 32
 """Runs on one GPU that are remembered for each cluster."""
@@ -213,6 +215,8 @@ def _run_graph(
     cluster: Cluster, workload: Prefill | OperatorList, model: TransformerConfig | None, plan: Plan, how: RunOptions
 ) -> StepResult:
     """A prefill or a list of operators, once over all ranks."""
+    from simgpu.simulation.step_result import StepResult
+
     dtype, sums, kernels = how.dtype, how.sums, _kernels(cluster, workload, how)
     software = workload.software() if isinstance(workload, OperatorList) else None
     launch = software.launch * cpu_slowdown(cluster) if software else 0.0
@@ -267,6 +271,7 @@ def _run_network(
     cluster: Cluster, workload: Network, model: TransformerConfig | Pipeline | str | None, plan: Plan, how: RunOptions
 ) -> NetworkResult:
     from simgpu.simulation.network import run_network
+    from simgpu.simulation.network_result import NetworkResult
 
     done = run_network(cluster, workload, model, plan, how)
     assert isinstance(model, Pipeline)
@@ -288,6 +293,7 @@ def _infer(
     draft: TransformerConfig | None, others: Sequence[Deployment] = (),
 ) -> InferenceResult:  # fmt: skip
     from simgpu.simulation.inference import infer
+    from simgpu.simulation.inference_result import BatchResult, MixedStepResult, ServingResult
 
     if isinstance(workload, Traffic):
         return _follow(deploy_of(cluster, workload, model, plan, how, run), workload, how, draft, others)
@@ -332,6 +338,7 @@ def _follow(
     others: Sequence[Deployment],
 ) -> TrafficResult:  # fmt: skip
     """A server under requests that are followed one by one."""
+    from simgpu.simulation.inference_result import TrafficResult
     from simgpu.simulation.traffic import answer
 
     done = answer(deployment, workload, how.require_fit, draft, others)
@@ -363,6 +370,7 @@ def _train(
     cluster: Cluster, workload: Training, model: TransformerConfig | None, plan: Plan, how: RunOptions,
     framework: Framework,
 ) -> TrainingResult:  # fmt: skip
+    from simgpu.simulation.step_result import TrainingResult
     from simgpu.simulation.training import train
 
     done = train(cluster, workload, model, plan, how, framework)

@@ -133,11 +133,11 @@ class Surroundings:
         nodes: Mapping[int, int], leaves: Mapping[int, int],
     ) -> Class:  # fmt: skip
         """The class of a link; its last entry is the capacity."""
-        place = topology.graph.nodes
+        place = topology.wires.nodes
         if edge in channels:
             rank = nodes[edge[0]] if edge[0] in nodes else here[edge[0]]  # what a node passes on, or a GPU
             return (self._stage_of(rank),), "lane", edge[1], edge[2], channels[edge]
-        capacity = topology.graph.edges[edge]["bandwidth"]
+        capacity = topology.wires.edges[edge]["bandwidth"]
         a, b = edge
         kinds = (place[a]["kind"], place[b]["kind"])
         for vertex in edge:

@@ -36,7 +36,7 @@ def copy_phase(topology: Topology, kind: str, gpu: int, size: float, ranks: int)
     edges: list[Edge] = list(topology.to_host(gpu))
     if kind in (FROM_HOST, FROM_NVME):
         edges = [(b, a) for a, b in reversed(edges)]
-    latency = sum(topology.graph.edges[edge]["latency"] for edge in edges)
+    latency = sum(topology.wires.edges[edge]["latency"] for edge in edges)
     channels: dict[Edge, float] = {}
     if kind in (TO_NVME, FROM_NVME):
         read, write = drives(topology.cluster)

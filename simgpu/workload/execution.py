@@ -197,6 +197,9 @@ def _first_replicas(program: Program, plan: Plan, cluster: Cluster) -> Plan:
 HOST = "host"
 """The stream of a rank on which its host launches kernels."""
 
+SEQUENCES = "work for each sequence"
+"""Name of the part of the host's time that grows with the sequences of a step, in which the GPU works too."""
+
 LAUNCH = Activity("launch", "host", "host", "host")
 
 ALL_RANKS = 64
@@ -358,6 +361,6 @@ class _Execution:
         number = self._link_numbers.get(edge)
         if number is None:
             assert self.topology is not None
-            capacity = channels[edge] if edge in channels else self.topology.graph.edges[edge]["bandwidth"]
+            capacity = channels[edge] if edge in channels else self.topology.wires.edges[edge]["bandwidth"]
             number = self._link_numbers[edge] = self.sim.add_link(capacity)
         return number

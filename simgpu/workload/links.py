@@ -346,7 +346,7 @@ class Links:
         crossed = Counter(edge for way in ways for flow in way.flows for edge in flow.edges)
         rates = {edge: rate for way in ways for edge, rate in way.channels.items()}
         return min(
-            (rates[edge] if edge in rates else topology.graph.edges[edge]["bandwidth"]) / count
+            (rates[edge] if edge in rates else topology.wires.edges[edge]["bandwidth"]) / count
             for edge, count in crossed.items()
         )
 

@@ -15,7 +15,7 @@ def link_of(topology: Topology, edge: Edge, channels: Mapping[Edge, float]) -> t
     """A link by name, and its capacity, bytes/s. Lanes of the same GPU differ from one kind to another."""
     if edge in channels:
         return (edge, channels[edge]), channels[edge]
-    return edge, topology.graph.edges[edge]["bandwidth"]
+    return edge, topology.wires.edges[edge]["bandwidth"]
 
 
 def ways_of(topology: Topology, phase: CollectivePhase) -> Iterator[tuple[tuple[object, ...], float]]:

@@ -231,7 +231,7 @@ def _host_copy(file: Path, matrix: Matrix, test: str, cluster: Cluster, gpu: int
     """A copy between a GPU and the memory of its socket: the payload of the narrowest link on the way."""
     _check_gpu(gpu, matrix.line, file, cluster)
     graph = topology_of(cluster, 1)
-    rate = min(graph.graph.edges[edge]["bandwidth"] for edge in graph.to_host(gpu))
+    rate = min(graph.wires.edges[edge]["bandwidth"] for edge in graph.to_host(gpu))
     low, high = interval(cluster, "send_recv", np.asarray([COPY / rate]), "auto", "nccl", False)
     return Check(str(file), test, f"GPU{gpu} and its host", value * GIGA, "B/s", rate, rate / float(high[0]),
                  rate / float(low[0]), f"{file}|{matrix.line}", (f"GPU{gpu}",))  # fmt: skip

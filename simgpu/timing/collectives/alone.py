@@ -19,7 +19,7 @@ def makespan(topology: Topology, flows: Sequence[Transport], channels: dict[Edge
 
     def number(edge: Edge) -> int:
         if edge not in links:
-            links[edge] = sim.add_link(channels[edge] if edge in channels else topology.graph.edges[edge]["bandwidth"])
+            links[edge] = sim.add_link(channels[edge] if edge in channels else topology.wires.edges[edge]["bandwidth"])
         return links[edge]
 
     numbered = [Transport(edges, share * UNIT, count).numbered(number) for edges, share, count in flows]

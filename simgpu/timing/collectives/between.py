@@ -48,7 +48,7 @@ class Fabric(NamedTuple):
 
 def fabric_of(topology: Topology, routes: Iterable[Route]) -> Fabric:
     """The network among the nodes that some routes join; all zeros where none leaves its node."""
-    graph, known = topology.graph, topology.cluster.links
+    graph, known = topology.wires, topology.cluster.links
     crossing = {graph.edges[edge]["link"] for route in routes if route.via == "network" for edge in route.edges}
     links = [known[name] for name in crossing if name in known and known[name].kind == "network"]
 

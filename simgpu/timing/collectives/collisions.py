@@ -28,11 +28,11 @@ _TOO_MANY = 10**6
 
 def crossed(topology: Topology, route: Route) -> list[tuple[str, str]]:
     """The links of a route between a leaf switch and the stage above it, either way."""
-    kinds = topology.graph.nodes
+    kinds = topology.wires.nodes
     return [
         edge
         for edge in route.edges
-        if topology.graph.edges[edge]["kind"] == "network"
+        if topology.wires.edges[edge]["kind"] == "network"
         and {kinds[edge[0]]["kind"], kinds[edge[1]]["kind"]} == {"leaf", "spine"}
     ]
 
@@ -50,7 +50,7 @@ def share_of_a_flow(
             on[edge] += count  # type: ignore[assignment]
     alike: Counter[tuple[int, float]] = Counter()
     for edge, count in on.items():
-        alike[max(round(count), 1), topology.graph.edges[edge]["bandwidth"] / links] += 1
+        alike[max(round(count), 1), topology.wires.edges[edge]["bandwidth"] / links] += 1
     if not alike:
         return float("inf")
     seeds: Sequence[int] = range(DRAWS) if routing.seed is None else (routing.seed,)

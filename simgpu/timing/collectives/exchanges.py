@@ -116,7 +116,7 @@ def _crossing(topology: Topology, local: Sequence[int], below: Mapping[str, Sequ
     everything = far.total()
     for gpu, rail in rails.items():
         name = topology.gpus[gpu]
-        switch = topology.graph.nodes[name]["nvswitch"]
+        switch = topology.wires.nodes[name]["nvswitch"]
         if out := everything - far[rail]:
             yield topology.edges(((name, switch),)), float(out)
         if into := (len(local) - here[rail]) * far[rail] / here[rail]:
@@ -148,7 +148,7 @@ def within(topology: Topology, gpu: int, local: Sequence[int], ways: list[Route]
     others = [other for other in local if other != gpu]
     if not others:
         return
-    switch = topology.graph.nodes[topology.gpus[gpu]].get("nvswitch")
+    switch = topology.wires.nodes[topology.gpus[gpu]].get("nvswitch")
     if switch is not None:
         name = topology.gpus[gpu]
         ways.append(topology.route(gpu, others[0]))

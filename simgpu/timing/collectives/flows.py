@@ -104,7 +104,7 @@ class CollectiveFlows:
         """The reached fraction of PCIe's payload rate: writing to a peer, or through a buffer in host memory."""
         worst = 1.0
         for edge in route.edges:
-            link = self.topology.cluster.links.get(self.topology.graph.edges[edge]["link"])
+            link = self.topology.cluster.links.get(self.topology.wires.edges[edge]["link"])
             figure = None if link is None else link.staged_fraction if route.via == "host" else link.peer_fraction
             worst = min(worst, figure.si if figure is not None else 1.0)
         return worst
@@ -173,7 +173,7 @@ class CollectiveFlows:
         """What the NVLS channels of the sending node pass on to the network; None for any other flow."""
         if choice[0] != "nvls" or route.via != "network":
             return None
-        edge = (self.topology.graph.nodes[route.edges[0][0]]["node"], "channels", choice, self.members)
+        edge = (self.topology.wires.nodes[route.edges[0][0]]["node"], "channels", choice, self.members)
         channels[edge] = self.constants["nvls_channels"] * self.constants["nvls_network_bandwidth"]
         return edge
 

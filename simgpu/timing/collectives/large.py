@@ -118,7 +118,7 @@ class LargeCollective(CollectiveModel):
         ]
         kinds: dict[int, Route] = {}
         for route in across:
-            kinds.setdefault(sum(t.graph.edges[edge]["kind"] == "network" for edge in route.edges), route)
+            kinds.setdefault(sum(t.wires.edges[edge]["kind"] == "network" for edge in route.edges), route)
         beyond = self.pods if self.pods > 1 else 0
         other = self.groups - beyond if self.groups > 1 else 0
         closed = self.kind not in ("broadcast", "reduce")
@@ -157,7 +157,7 @@ class LargeCollective(CollectiveModel):
                     found += [(route, count * share) for route in self._halves(gpu, where, ways)]
             if cross and (other := (per_node - rails[rail]) * (self.whole - 1)):
                 name = t.gpus[gpu]
-                switch = t.graph.nodes[name]["nvswitch"]
+                switch = t.wires.nodes[name]["nvswitch"]
                 found.append((t.edges(((name, switch),)), float(other)))
                 into = (per_node - rails[rail]) * (self.whole - 1)
                 found.append((t.edges(((switch, name),)), float(into)))
@@ -168,7 +168,7 @@ class LargeCollective(CollectiveModel):
         t = self.topology
 
         def network(route: Route) -> list[int]:
-            return [i for i, edge in enumerate(route.edges) if t.graph.edges[edge]["kind"] == "network"]
+            return [i for i, edge in enumerate(route.edges) if t.wires.edges[edge]["kind"] == "network"]
 
         far = range(t.cluster.gpus_per_node, len(t.gpus))
         same = (
@@ -196,7 +196,7 @@ class LargeCollective(CollectiveModel):
             for edges, size, count in flows:
                 for edge in edges:
                     load[edge] += size * count * self._sharing(edge)  # type: ignore[assignment]
-            rates = ((edge, channels.get(edge) or self.topology.graph.edges[edge]["bandwidth"]) for edge in load)
+            rates = ((edge, channels.get(edge) or self.topology.wires.edges[edge]["bandwidth"]) for edge in load)
             found = self._unit[choice] = max(load[edge] / rate for edge, rate in rates)
         return found
 
@@ -212,7 +212,7 @@ class LargeCollective(CollectiveModel):
                 load.update(dict.fromkeys(edges, size * count))
                 continue
             sizes.add(size)
-            if t.graph.nodes[plan.route.edges[0][0]]["node"] == 0:
+            if t.wires.nodes[plan.route.edges[0][0]]["node"] == 0:
                 rails.setdefault(plan.route.edges[0][0], plan.route.edges[-1][1])
         (size,) = sizes
         ends = self._busiest()
@@ -220,15 +220,15 @@ class LargeCollective(CollectiveModel):
             gpu, far = t.gpus.index(own), t.gpus.index(other)
             for route in (t.route(gpu, far), t.route(far, gpu)):
                 for edge in route.edges:
-                    mine = t.graph.nodes[edge[0]].get("node", t.graph.nodes[edge[1]].get("node")) == 0
+                    mine = t.wires.nodes[edge[0]].get("node", t.wires.nodes[edge[1]].get("node")) == 0
                     load[edge] += size * ends["node"] if mine else 0.0  # type: ignore[assignment]
             leaf = t.leaf(gpu)
-            for upper in t.graph[leaf]:
-                if t.graph.nodes[upper]["kind"] == "spine":
+            for upper in t.wires[leaf]:
+                if t.wires.nodes[upper]["kind"] == "spine":
                     load[leaf, upper] += size * ends["leaf"]  # type: ignore[assignment]
-                    if "core" in t.graph and t.graph.has_edge(upper, "core"):
+                    if "core" in t.wires and t.wires.has_edge(upper, "core"):
                         load[upper, "core"] += size * ends["pod"]  # type: ignore[assignment]
-        slowest = max(float(load[edge] / (channels.get(edge) or t.graph.edges[edge]["bandwidth"])) for edge in load)
+        slowest = max(float(load[edge] / (channels.get(edge) or t.wires.edges[edge]["bandwidth"])) for edge in load)
         lanes = [edge for edge in channels if edge not in load]
         if choice[0] == "nvls" and lanes:
             return max(slowest, size * ends["node"] * len(rails) / channels[lanes[0]])
@@ -251,7 +251,7 @@ class LargeCollective(CollectiveModel):
 
     def _sharing(self, edge: Edge) -> int:
         """Nodes that use a link as the first does."""
-        kinds = [self.topology.graph.nodes[vertex]["kind"] for vertex in edge] if len(edge) == 2 else []
+        kinds = [self.topology.wires.nodes[vertex]["kind"] for vertex in edge] if len(edge) == 2 else []
         below = min(self.layout.per_leaf, self.whole)
         if "core" in kinds:
             return min(self.layout.per_leaf * self.layout.per_pod, self.whole)

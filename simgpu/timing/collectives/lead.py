@@ -88,7 +88,7 @@ class CollectiveLead(CollectiveFlows):
         """Seconds from one GPU to the next: links, fence and flag of Simple, detour through a host, flush."""
         extra = self.constants["simple_step"] if protocol == "simple" else 0.0
         if route.via == "host":
-            links = [self.topology.graph.edges[edge]["link"] for edge in route.edges]
+            links = [self.topology.wires.edges[edge]["link"] for edge in route.edges]
             known = [self.topology.cluster.links[name] for name in links if name in self.topology.cluster.links]
             extra += max((link.staged_latency.si for link in known if link.staged_latency), default=0.0)
         if route.via == "network":

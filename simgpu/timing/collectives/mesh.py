@@ -38,7 +38,7 @@ def way(topology: Topology, a: int, b: int, group: Sequence[int]) -> Route:
     direct = topology.route(a, b)
     if direct.via not in ("pcie", "host") or not wired(topology):
         return direct
-    names, graph = topology.gpus, topology.graph
+    names, graph = topology.gpus, topology.wires
     relays = [
         topology.edges(((names[a], names[c]), (names[c], names[b])))
         for c in group

@@ -243,7 +243,7 @@ def nvls(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
             own = part if gpu in chosen else 0.0
             out, into = {"all_gather": (own, 1.0), "reduce_scatter": (1.0, own)}.get(kind, (1 + own, 1 + own))
             name = topology.gpus[gpu]
-            switch = topology.graph.nodes[name]["nvswitch"]
+            switch = topology.wires.nodes[name]["nvswitch"]
             flows += [(topology.edges(((name, switch),)), out), (topology.edges(((switch, name),)), into)]
     if len(nodes) > 1:
         for i in range(count):

@@ -85,7 +85,7 @@ def communicator(
     inside, between, nvlink = np.inf, np.inf, True
     for route in routes:
         planned = min(
-            topology.graph.edges[edge]["planned"] * len(found) / loads.get(edge, len(found)) for edge in route.edges
+            topology.wires.edges[edge]["planned"] * len(found) / loads.get(edge, len(found)) for edge in route.edges
         )
         if route.via == "network":
             between = min(between, planned * len(found))
@@ -127,7 +127,7 @@ def _behind_host_bridge(topology: Topology, gpu: int) -> bool:
     link = topology.cluster.links.get(topology.cluster.gpu.host_link.link)
     if link is not None and link.kind == "host":
         return False
-    kinds = {topology.graph.nodes[vertex]["kind"] for vertex in topology.to_network(gpu)}
+    kinds = {topology.wires.nodes[vertex]["kind"] for vertex in topology.to_network(gpu)}
     return bool(kinds & {"root", "memory"})
 
 

@@ -10,13 +10,10 @@ from collections.abc import Sequence
 
 from simgpu.engine import Simulator
 from simgpu.workload.blocks import BlockCounts
-from simgpu.workload.execution import Activity, Execution
+from simgpu.workload.execution import SEQUENCES, Activity, Execution
 from simgpu.workload.inference.generation import Run
 
 SHOWN = 32
-
-SEQUENCES = "work for each sequence"
-"""Name of the part of the host's time that grows with the sequences of a step, in which the GPU works too."""
 
 
 def timeline_of(prefill: Sequence[Run], decode: Sequence[Run]) -> Execution:

@@ -18,7 +18,6 @@ from typing import Any
 
 from simgpu.workload.server.jobs import Traffic
 from simgpu.workload.server.requests import Request
-from simgpu.workload.server.routing import ROUTERS
 
 LARGE = 200_000
 """Requests from which on a load is served in parts."""
@@ -71,6 +70,8 @@ def parts_of(job: Traffic, replicas: int, together: int = 1) -> int:
 
 def dealt(job: Traffic, replicas: int, first: int, last: int) -> Iterator[int]:
     """Where the router deals each request, among the replicas from `first` to before `last`; elsewhere it is -1."""
+    from simgpu.workload.server.routing import ROUTERS
+
     places = [one - first if first <= one < last else -1 for one in range(replicas)]
     if job.router == "round_robin":
         return cycle(places)

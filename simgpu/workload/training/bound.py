@@ -87,16 +87,16 @@ class Egress:
     def of(cluster: Cluster) -> Egress:
         """The egress of the GPUs and nodes of a cluster."""
         nodes = min(2, int(cluster.spec.nodes.si))
-        graph = topology_of(cluster, nodes).graph
+        wires = topology_of(cluster, nodes).wires
         gpu = max(
-            sum(edge["bandwidth"] for _, _, edge in graph.out_edges(name, data=True))
-            for name in graph
-            if graph.nodes[name]["kind"] == "gpu"
+            sum(edge["bandwidth"] for edge in wires[name].values())
+            for name in wires
+            if wires.nodes[name]["kind"] == "gpu"
         )
         out = sum(
             edge["bandwidth"]
-            for a, b, edge in graph.edges(data=True)
-            if graph.nodes[a].get("node") == 0 and graph.nodes[b]["kind"] == "leaf"
+            for a, b, edge in wires.edges(data=True)
+            if wires.nodes[a].get("node") == 0 and wires.nodes[b]["kind"] == "leaf"
         )
         return Egress(gpu, out, cluster.gpus_per_node)
 
