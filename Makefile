@@ -14,7 +14,7 @@ SEED ?= 0
 WORKERS := -n 2 --dist loadgroup
 SINCE ?= HEAD
 
-.PHONY: demo test changed quick test-slow fuzz bench bench-search bench-serving lint format notebooks pages clean
+.PHONY: demo test changed quick test-slow fuzz bench bench-search bench-serving lint format notebooks pages site clean
 
 demo: $(STAMP)
 	$(BIN)/simgpu run experiments/tp2_scaling.yaml
@@ -67,6 +67,11 @@ notebooks: $(VENV)/.installed-test
 pages: $(VENV)/.installed-test
 	$(BIN)/python docs/refresh.py
 
+# the documentation as a site: open site/index.html
+site: $(VENV)/.installed-site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/index.html"
+
 # The environment is made again when the packaging changes. An interrupted install leaves no stamp and is repeated.
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "simgpu needs Python 3.11 or newer: make PYTHON=python3.11 demo")'
@@ -85,5 +90,9 @@ $(VENV)/.installed-bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
 	touch $@
 
+$(VENV)/.installed-site: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[site]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build results *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build results site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

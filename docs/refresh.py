@@ -24,15 +24,17 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-OTHERS = ("docs/calibration.md", "docs/sweeps.md")
-"""Pages whose commands need a GPU, or a cluster."""
+OTHERS = ("docs/calibration.md", "docs/sweeps.md", "docs/tutorial-new-machine.md")
+"""Pages whose commands need a GPU, a cluster, or files of a machine."""
 PICTURES = {
     "search_front": ("search gpt3_search", "front"),
     "sensitivity_llama405b": ("sensitivity llama405b_16k --case 2", "tornado"),
 }
 """Pictures that no experiment file asks for: name in docs/images, the command, name of its plot."""
-WHOLE = {"review.md": "152"}
-"""Pages that show whole outputs, with the characters of a line of the terminal."""
+WHOLE = ("review.md",)
+"""Pages that show whole outputs."""
+WIDTHS = {"review.md": "152", "tutorial-training-cluster.md": "110", "tutorial-server.md": "110", "tutorial-article.md": "110"}
+"""Characters of a line of the terminal, where a page has fewer than 240."""
 BYTES = 150_000
 LIKE, FAR = 0.5, 0.03
 """Least likeness (0 to 1) of a line to the one that it replaces; what it loses for each line that is passed over."""
@@ -40,7 +42,7 @@ LIKE, FAR = 0.5, 0.03
 
 def run(command: str, folder: str, page: str = "") -> list[str]:
     """Lines that a command prints in a folder, errors among them, as wide as its page shows them."""
-    environment = os.environ | {"COLUMNS": WHOLE.get(page, "240"), "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"COLUMNS": WIDTHS.get(page, "240"), "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-m", "simgpu", *shlex.split(command)]
     done = subprocess.run(words, cwd=folder, env=environment, stdout=-1, stderr=-2, text=True, check=False)
     return [line.rstrip() for line in done.stdout.splitlines()]

@@ -67,10 +67,11 @@ def test_an_installed_wheel_finds_its_catalogue_without_the_checkout(tmp_path):
     assert shipped == packed
 
 
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
-    exec(compile(code, "README.md", "exec"), {})
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.S)
+    exec(compile(code, page, "exec"), {})
     assert (tmp_path / "trace.json").is_file()
     assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG")
 

@@ -60,10 +60,10 @@ def observe(
             raise InputError("says what the logs are of; expected --of EXPERIMENT with it", key="--out or --case")
         command.show_observed(runs, style, sys.stdout)
         return
-    from simgpu.study.experiment.running import find_experiment, load_experiment
+    from simgpu.study.search.ranked import open_experiment
 
     catalogue = open_catalogue(folders)
-    cases = load_experiment(find_experiment(experiment, catalogue), (), catalogue).cases
+    cases = open_experiment(experiment, (), catalogue).cases
     done = command.learn(cases, numbers, runs, catalogue)
     if out is not None:
         command.write_overlay(done, out)
@@ -102,10 +102,10 @@ def compare(
     """
     from simgpu.errors import InputError
     from simgpu.lab.logs import command
-    from simgpu.study.experiment.running import find_experiment, load_experiment
+    from simgpu.study.search.ranked import open_experiment
 
     catalogue = open_catalogue(folders)
-    cases = load_experiment(find_experiment(file, catalogue), settings, catalogue).cases
+    cases = open_experiment(file, settings, catalogue).cases
     if number > len(cases):
         raise InputError(f"{number}: the experiment has {len(cases)}", key="--case")
     case = cases[number - 1]

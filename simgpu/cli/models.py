@@ -221,9 +221,9 @@ def _calibrate_step(
 ) -> None:
     """`simgpu calibrate --step`."""
     from simgpu.lab.calibration import step_command
-    from simgpu.study.experiment.running import find_experiment, load_experiment
+    from simgpu.study.search.ranked import open_experiment
 
-    cases = load_experiment(find_experiment(step, catalogue), (), catalogue).cases
+    cases = open_experiment(step, (), catalogue).cases
     if number > len(cases):
         raise InputError(f"{number}: the experiment has {len(cases)}", key="--case")
     case = cases[number - 1]
@@ -295,9 +295,9 @@ def measure(
 def _plan_measurements(name: str, number: int, settings: tuple[str, ...], catalogue: Catalogue, style: str) -> None:
     """`simgpu measure --plan`."""
     from simgpu.lab.measurement import planned, planning
-    from simgpu.study.experiment.running import find_experiment, load_experiment
+    from simgpu.study.search.ranked import open_experiment
 
-    cases = load_experiment(find_experiment(name, catalogue), settings, catalogue).cases
+    cases = open_experiment(name, settings, catalogue).cases
     if number > len(cases):
         raise InputError(f"{number}: the experiment has {len(cases)}", key="--case")
     case = cases[number - 1]

@@ -15,6 +15,7 @@ from simgpu.scenario import Scenario, resolve_cluster
 from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.running import Given, find_experiment, load_experiment, run_case
 from simgpu.study.experiment.selection import chosen, only, split_row
+from simgpu.study.search.ranked import open_experiment
 from simgpu.tree import leaves
 
 SERVES = ("inference", "serving", "traffic")
@@ -94,7 +95,7 @@ class Asked:
 def ask(
     file: Given, settings: Sequence[str], catalogue: Catalogue, row: str | int | None = None, may_not_fit: bool = False
 ) -> Asked:
-    """Read a row, 'FILE', 'FILE#ROW' or 'FILE:ROW', and simulate it.
+    """Read a row, 'FILE', 'FILE#ROW' or 'FILE:ROW', and simulate it. Of a file with a search '#2' is its second best plan.
 
     Raises `InputError` where the row is not there, is of another kind, or does not fit the memory: what would not start
     is not written.
@@ -103,6 +104,8 @@ def ask(
         file, row = _split(file)
     source = find_experiment(file, catalogue)
     experiment = load_experiment(source, settings, catalogue)
+    if experiment.fields.search is not None and str(row or "").isdecimal():
+        experiment, row = open_experiment(f"{source}#{row}", settings, catalogue), None
     how = "name one: FILE#ROW"
     number = only(experiment, "ROW", how) if row is None else chosen(experiment, str(row), "ROW")
     case = experiment.cases[number]

@@ -125,3 +125,17 @@ def test_a_tier_of_cache_in_host_memory_is_the_engines_own(target, flag):
     asked["scenario"]["workload"].pop("concurrency")
     flags = {row["flag"]: row["value"] for row in simgpu.launch(asked, target).rows}
     assert flags[flag] == "64"
+
+
+def test_the_plan_of_a_search_is_launched(tmp_path):
+    """FILE#2 of a file with a search is its second best plan, here as in every other command."""
+    file = tmp_path / "searched.yaml"
+    file.write_text(
+        "scenario:\n  model: llama-3.1-8b\n  cluster: dgx-h100\n"
+        "  workload: {kind: serving, concurrency: 16, prompt: 1024, output: 256, precision: fp8}\n"
+        "search: {space: {tp: [1, 2, 4]}}\n"
+    )
+    found = simgpu.search(file).rows
+    for rank in (1, 2):
+        flags = {row["flag"]: row["value"] for row in simgpu.launch(f"{file}#{rank}", "vllm").rows}
+        assert int(flags.get("--tensor-parallel-size", 1)) == found[rank - 1]["tp"]
