@@ -14,7 +14,7 @@ SEED ?= 0
 WORKERS := -n 2 --dist loadgroup
 SINCE ?= HEAD
 
-.PHONY: demo test changed quick test-slow fuzz bench bench-search bench-serving lint format notebooks pages site clean
+.PHONY: demo test changed quick test-slow fuzz bench bench-search bench-serving lint format notebooks pages site show-site clean
 
 demo: $(STAMP)
 	$(BIN)/simgpu run experiments/tp2_scaling.yaml
@@ -67,10 +67,13 @@ notebooks: $(VENV)/.installed-test
 pages: $(VENV)/.installed-test
 	$(BIN)/python docs/refresh.py
 
-# the documentation as a site: open site/index.html
+# the documentation as a site: open site/index.html; show-site serves it on this machine, with its search
 site: $(VENV)/.installed-site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "site/index.html"
+
+show-site: site
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site 8000
 
 # The environment is made again when the packaging changes. An interrupted install leaves no stamp and is repeated.
 $(BIN)/python:
