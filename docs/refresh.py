@@ -33,7 +33,12 @@ PICTURES = {
 """Pictures that no experiment file asks for: name in docs/images, the command, name of its plot."""
 WHOLE = ("review.md",)
 """Pages that show whole outputs."""
-WIDTHS = {"review.md": "152", "tutorial-training-cluster.md": "110", "tutorial-server.md": "110", "tutorial-article.md": "110"}
+WIDTHS = {
+    "review.md": "152",
+    "tutorial-training-cluster.md": "110",
+    "tutorial-server.md": "110",
+    "tutorial-article.md": "110",
+}
 """Characters of a line of the terminal, where a page has fewer than 240."""
 BYTES = 150_000
 LIKE, FAR = 0.5, 0.03

@@ -15,6 +15,7 @@ TABLE = {  # what beside its own flags a command has
     "capacity": "set format quiet",
     "plan-capacity": "set format quiet",
     "report": "set out quiet",
+    "ui": "set",
     "recommend": "set format out plots quiet",
     "serve": "set format out quiet",
     "sensitivity": "set format out plots quiet jobs",

@@ -28,6 +28,8 @@ EXTRAS = {
     "notebook": ("ipykernel", "notebooks"),
     "dask": ("distributed", "sweeps over a Dask cluster"),
     "tables": ("pyarrow", "Parquet, to_pandas"),
+    "report": ("plotly", "simgpu report"),
+    "ui": ("flask", "simgpu ui"),
     "onnx": ("onnx", "simgpu import FILE.onnx"),
     "torch": ("torch", "simgpu capture"),
 }

@@ -95,7 +95,7 @@ class Asked:
 def ask(
     file: Given, settings: Sequence[str], catalogue: Catalogue, row: str | int | None = None, may_not_fit: bool = False
 ) -> Asked:
-    """Read a row, 'FILE', 'FILE#ROW' or 'FILE:ROW', and simulate it. Of a file with a search '#2' is its second best plan.
+    """Read a row, 'FILE', 'FILE#ROW' or 'FILE:ROW', and simulate it. '#2' of a search is its second best plan.
 
     Raises `InputError` where the row is not there, is of another kind, or does not fit the memory: what would not start
     is not written.

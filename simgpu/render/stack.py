@@ -32,7 +32,7 @@ _LOOKS: dict[str, tuple[str, str]] = {
     "exposed_offload_s": ("#D8C08A", ""),
     "bubble_s": ("#FFFFFF", "////"),
 }
-_NAMES = {
+PART_NAMES = {
     "gemm_s": "matrix multiplications",
     "attention_s": "attention",
     "experts_s": "experts",
@@ -47,6 +47,7 @@ _NAMES = {
     "exposed_offload_s": "exposed copies to host, NVMe",
     "bubble_s": "bubble",
 }
+"""What the parts of a step are called."""
 SMALL = 0.003
 """Parts below this share of the longest bar everywhere are left out of the legend: they cannot be seen."""
 
@@ -161,7 +162,9 @@ def _finding(rows: Mapping[str, Mapping[str, Any]], wanted: Sequence[str], sums:
     part = max(wanted, key=lambda column: rows[best].get(column) or 0.0)
     share = (rows[best].get(part) or 0.0) / (sums[best] or 1.0)
     which = "shortest" + (" that fits" if len(fitting) < len(rows) else "") if len(rows) > 1 else "step"
-    return f"{which}: {best}, {cell(part, sums[best])}, of which {_NAMES.get(part, title(part))} {100 * share:.0f} %"
+    return (
+        f"{which}: {best}, {cell(part, sums[best])}, of which {PART_NAMES.get(part, title(part))} {100 * share:.0f} %"
+    )
 
 
 def _part(
@@ -172,6 +175,7 @@ def _part(
     values = [(row.get(column) or 0.0) * scale for row in rows.values()]
     left = [sum(row.get(c) or 0.0 for c in wanted[: wanted.index(column)]) * scale for row in rows.values()]
     panel.barh(
-        range(len(rows)), values, 0.7, left=left, color=colour, hatch=hatch, label=_NAMES.get(column, title(column)),
+        range(len(rows)), values, 0.7, left=left, color=colour, hatch=hatch,
+        label=PART_NAMES.get(column, title(column)),
         edgecolor="#8A8A8A" if hatch else "white", linewidth=0.6,
     )  # fmt: skip
