@@ -6,6 +6,7 @@ the same as a mapping, of which errors name `<experiment>` and the key.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -451,17 +452,19 @@ def sweep(
 ) -> Swept:  # fmt: skip
     """Run the scenarios of an experiment that the store lacks and store their rows; see `simgpu sweep`.
 
+    `store` is a file; without it, and without $SIMGPU_STORE, nothing is kept and every scenario runs.
     `.rows` are those that succeeded, `.failed` the others with their reasons, `.to_pandas()` is a DataFrame. Raises
     `InputError`, and `KeyboardInterrupt` after Ctrl-C: what was finished is kept, and the same call goes on.
     """
     from simgpu.study.experiment.running import find_experiment
     from simgpu.study.pools.where import Where
     from simgpu.study.sweep import command
+    from simgpu.study.sweep.store import kept_in
 
     known = catalogue or Catalogue()
-    kept = Path(store) if store is not None else None
-    asked = command.SweepOptions(kept, Where(jobs, scheduler, dask_workers), limit, retry_failed)
-    done = command.run(find_experiment(_given(experiment), known), settings, known, asked)
+    with kept_in(store) as kept:
+        asked = command.SweepOptions(kept, Where(jobs, scheduler, dask_workers), limit, retry_failed)
+        done = command.run(find_experiment(_given(experiment), known), settings, known, asked)
     if done.interrupted:
         raise KeyboardInterrupt
     return done
@@ -478,14 +481,14 @@ def search(
     """Find the best plans that the `search:` section of an experiment asks for; see `simgpu search`.
 
     `.rows` are the best, best first, `.front` the best for each budget, `.every` all that was simulated. Training plans
-    that were simulated are kept in the store, those of a mapping or a text only where `store` says so. Raises
-    `InputError`.
+    that were simulated are kept where `store` or $SIMGPU_STORE says. Raises `InputError`.
     """
     from simgpu.study.pools.where import Where
     from simgpu.study.search import command
+    from simgpu.study.sweep.store import VARIABLE
 
     given, kept = _given(experiment), Path(store) if store is not None else None
-    keep = kept is not None or isinstance(given, (str, Path))
+    keep = kept is not None or bool(os.environ.get(VARIABLE))
     work = Where(jobs, scheduler, dask_workers)
     return command.search(given, settings, catalogue or Catalogue(), work, top, kept, keep=keep)
 

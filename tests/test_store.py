@@ -305,7 +305,7 @@ def test_what_simgpu_would_not_have_written_is_damage(swept, column):
 def test_a_wrong_call_is_one_line(arguments, problem, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("e.yaml").write_text(SMALL)
-    simgpu.sweep("e.yaml", jobs=1)
+    simgpu.sweep("e.yaml", store="results/store.sqlite", jobs=1)
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1 and problem in result.stderr, result.stderr

@@ -45,7 +45,7 @@ vary: {plan.tp: [1, 2, 3, 0], workload.tokens: [512, 1024]}
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SIMGPU_STORE", raising=False)
+    monkeypatch.setenv("SIMGPU_STORE", "results/store.sqlite")
     return tmp_path
 
 

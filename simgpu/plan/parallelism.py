@@ -10,6 +10,7 @@ from typing import Any
 
 from simgpu.arguments import FLAG, TEXTS, check, plain
 from simgpu.errors import InputError, nearest, shown
+from simgpu.field_pages import listed
 from simgpu.memo import fields_of, remembered
 from simgpu.plan.experts import NAMED
 from simgpu.plan.keys import STACK, Key, counts_of, micro_batch_of, number_of, of_plan, schedule_of, shard_of
@@ -40,7 +41,7 @@ _PLAIN = (int, float, bool, str, tuple, type(None))
 
 
 @dataclass(frozen=True)
-class Plan(Ranks):
+class Plan(Ranks, metaclass=listed(Ranks)):  # type: ignore[misc]
     """The split of a step over GPUs. World = tp x cp x pp x dp.
 
     The degree ep is carved out of dp x cp (Megatron-LM), in inference out of tp x dp (serving engines).

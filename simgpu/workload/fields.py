@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from simgpu.arguments import plain
 from simgpu.documents import dotted
 from simgpu.errors import InputError, shown
+from simgpu.field_pages import paged
 from simgpu.schema_errors import validate
 from simgpu.units import EXAMPLES, parse_quantity, to_si
 
@@ -57,7 +58,7 @@ MOST_EXPONENT = 10
 """The largest exponent of a power law, equal to that of `simgpu.timing.routing` (whose import would load numpy)."""
 
 
-class Strict(BaseModel):
+class Strict(BaseModel, metaclass=paged(BaseModel)):  # type: ignore[misc]
     """The base of fields: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -73,6 +74,10 @@ class Strict(BaseModel):
                 validate(type(self), data, lambda path, problem: InputError(problem, key=dotted(path)))
 
         __init__.__pydantic_base_init__ = True  # else pydantic would call it for files too
+
+        def __dir__(self) -> list[str]:
+            """Fields, methods and properties, without those of pydantic: what Tab completes."""
+            return [*type(self).model_fields, *dir(type(self))]
 
 
 Routing = Annotated[str, BeforeValidator(routing_name)]

@@ -37,7 +37,9 @@ class Training(Strict):
 
     kind: Literal["training"] = "training"
     batch: Size = 1
+    """Sequences of a step, of all replicas together."""
     tokens: Size
+    """Tokens of a sequence."""
     mean_tokens: Annotated[float, Field(gt=0, le=2**31, allow_inf_nan=False)] | None = None
     """Mean length of the sequences, where they are shorter than `tokens`; default: all are as long."""
     lengths: Literal["padded", "packed", "ragged"] = "padded"
@@ -46,6 +48,7 @@ class Training(Strict):
     length_deviation: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
     """Standard deviation of lengths over their mean; 0: all are of `mean_tokens`."""
     optimizer: Literal["adam", "muon", "momentum", "sgd", "none"] = "adam"
+    """What it keeps of each weight and how much it computes: adam two states, momentum one, muon one and products."""
     master_weights: bool | None = None
     """An fp32 copy that the optimizer updates; default: where weights are of 16 bits."""
     weights: Literal["fp32", "fp16", "bf16"] | None = None
@@ -58,6 +61,7 @@ class Training(Strict):
     reduce: Literal["fp32", "fp16", "bf16"] | None = None
     """What gradients travel in; default: as they are summed."""
     states: Literal["fp32", "bf16"] = "fp32"
+    """What the optimizer's states are kept in."""
     clip: bool = True
     """Clipping by the norm of all gradients."""
     flash: bool = True
@@ -80,6 +84,7 @@ class Training(Strict):
     fp8_scaling: Literal["tensorwise", "rowwise", "delayed", "block", "mx"] | None = None
     """Scaling of matrix products in fp8 (`simgpu.plan.numerics.FP8_SCALING`); default: as the framework does."""
     finetune: Literal["full", "lora", "qlora"] = "full"
+    """All weights; adapters beside frozen weights; adapters beside frozen weights of 4 bits."""
     rank: Annotated[int, Field(strict=True, gt=0, le=4096)] = 16
     """Rank of the adapters."""
     targets: tuple[str, ...] | None = None

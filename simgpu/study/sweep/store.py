@@ -12,6 +12,7 @@ import json
 import math
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from simgpu.errors import InputError, shown
 from simgpu.reading import kind_of
 
 DEFAULT = "results/store.sqlite"
+VARIABLE = "SIMGPU_STORE"
 APPLICATION = 0x53474755  # 'SGGU', in the file's header: this is a store of simgpu
 VERSION = 1
 BUSY_SECONDS = 60.0
@@ -333,7 +335,17 @@ def now() -> str:
 
 def store_file(file: str | Path | None) -> Path:
     """The file of the store: as given, else $SIMGPU_STORE, else results/store.sqlite."""
-    return Path(file or os.environ.get("SIMGPU_STORE") or DEFAULT)
+    return Path(file or os.environ.get(VARIABLE) or DEFAULT)
+
+
+@contextmanager
+def kept_in(file: str | Path | None) -> Iterator[Path]:
+    """The file that a call in Python keeps rows in; where none is asked for, one that is gone after it."""
+    if file is not None or os.environ.get(VARIABLE):
+        yield store_file(file)
+        return
+    with tempfile.TemporaryDirectory(prefix="simgpu-") as folder:
+        yield Path(folder, "store.sqlite")
 
 
 def _check_header(file: Path, create: bool) -> None:

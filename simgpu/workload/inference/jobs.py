@@ -104,6 +104,7 @@ class Serving(Deployed):
 
     kind: Literal["serving"] = "serving"
     concurrency: Size | None = None
+    """Clients, each of which sends its next request when it has its answer."""
     rate: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] | None = None
     """Requests/s that come whatever the server does, in place of `concurrency`."""
     lengths: Literal["equal", "drawn"] = "equal"
@@ -116,10 +117,13 @@ class Serving(Deployed):
     """New tokens of a step at most (vLLM's max_num_batched_tokens, SGLang's chunked-prefill-size, TensorRT-LLM's
     max_num_tokens); default: as the runtime limits them."""
     prompt: Size
+    """Tokens of a prompt."""
     output: Annotated[int, Field(strict=True, ge=2, le=10**12)]
+    """Tokens of an answer."""
     prefix_hit: PartialShare = 0.0
     """Share of the prompt whose keys and values are in the cache already."""
     images: Images | None = None
+    """Pictures in each prompt, for models that take them."""
 
     @model_validator(mode="after")
     def _one_load(self) -> Serving:
