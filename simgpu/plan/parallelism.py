@@ -41,7 +41,7 @@ _PLAIN = (int, float, bool, str, tuple, type(None))
 
 
 @dataclass(frozen=True)
-class Plan(Ranks, metaclass=listed(Ranks)):  # type: ignore[misc]
+class Plan(Ranks, metaclass=listed(Ranks)):  # type: ignore[metaclass]
     """The split of a step over GPUs. World = tp x cp x pp x dp.
 
     The degree ep is carved out of dp x cp (Megatron-LM), in inference out of tp x dp (serving engines).

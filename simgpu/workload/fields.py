@@ -58,7 +58,7 @@ MOST_EXPONENT = 10
 """The largest exponent of a power law, equal to that of `simgpu.timing.routing` (whose import would load numpy)."""
 
 
-class Strict(BaseModel, metaclass=paged(BaseModel)):  # type: ignore[misc]
+class Strict(BaseModel, metaclass=paged(BaseModel)):  # type: ignore[metaclass]
     """The base of fields: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
