@@ -1,9 +1,9 @@
 """Settings of NVIDIA's recipes of training, which stand beside the tables of its containers, not in them.
 
 They were read at the tag of each container (NVIDIA-NeMo/Megatron-Bridge, scripts/performance/configs: 0.1.0rc4 is
-25.09, 0.2.0 25.11, 0.3.0 26.02, 0.4.0 26.04), before that in NVIDIA/NeMo, scripts/performance/recommended_model_configs.
-A recipe is a file for one model on one GPU: what is in them is a fact of the run that was measured, as are the columns
-of a row.
+25.09, 0.2.0 25.11, 0.3.0 26.02, 0.4.0 26.04), before that in NVIDIA/NeMo, scripts/performance,
+recommended_model_configs. A recipe is a file for one model on one GPU: what is in them is a fact of the run that was
+measured, as are the columns of a row.
 """
 
 from __future__ import annotations
