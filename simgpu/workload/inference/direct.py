@@ -10,7 +10,7 @@ from simgpu.hardware.machine import machine_of
 from simgpu.model.operators import BYTES, ExpertLayer
 from simgpu.plan.experts import sent_once
 from simgpu.plan.program import Collective, Step
-from simgpu.timing.direct_exchange import SCALE_BYTES, Lanes, direct_time
+from simgpu.timing.direct_exchange import SCALE_BYTES, Lanes, low_latency_time, normal_time
 
 DEEPEP = "deepep"
 
@@ -19,7 +19,7 @@ def directly(steps: Sequence[Step], lanes: Lanes, decode: bool) -> tuple[Step, .
     """The steps with dispatch and combination by DeepEP's kernels: those of low latency in steps of decode.
 
     Rows go out in the type of the experts' products with their scales, and come back in 16 bits. Kernels of low latency
-    send one for each expert; of prompts a row goes once to each node, whose GPUs pass it on.
+    send one for each expert; of prompts a row goes once to each node and GPU that has one of its experts.
     """
     layers = [step for step in steps if isinstance(step, ExpertLayer)]
     if not layers:
@@ -34,8 +34,10 @@ def _directly(step: Step, lanes: Lanes, decode: bool, visits: int, narrow: float
         return step
     share = (narrow + SCALE_BYTES) / BYTES["bf16"] if step.name == "dispatch" and narrow < BYTES["bf16"] else 1.0
     sent = step.size * share
-    once = None if decode else sent * sent_once(-(-lanes.ranks // lanes.here), visits)
-    return replace(step, size=sent, pace=0.0, extra_s=direct_time(lanes, sent, once))
+    if decode:
+        return replace(step, size=sent, pace=0.0, extra_s=low_latency_time(lanes, sent))
+    gpus, nodes = (sent * sent_once(places, visits) for places in (lanes.ranks, -(-lanes.ranks // lanes.here)))
+    return replace(step, size=sent, pace=0.0, extra_s=normal_time(lanes, gpus, nodes))
 
 
 def lanes_of(cluster: Cluster, ranks: Iterable[int]) -> Lanes:
