@@ -19,8 +19,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 INSIDE_S, BETWEEN_S, NORMAL_S = 14e-6, 30e-6, 38e-6
-"""Of a transfer beside its bytes, s: low latency in one node (12 us H100, 19 us B200) and over several (what is left of
-published latencies of dispatch, 26 to 35 us); of normal kernels (26 us dispatch and 39 combine H100, 36 and 50 B200)."""
+"""Of a transfer beside its bytes, s: low latency in one node (12 us H100, 19 us B200) and over several (what is left
+of published latencies of dispatch, 26 to 35 us); normal kernels (26 us dispatch and 39 combine H100, 36 and 50 B200).
+
+An engine's whole call takes longer where Python launches it: TensorRT-LLM and vLLM took 64 to 72 us for dispatch and 31
+to 41 us for combination of a few tokens in one node, whatever their number up to 96. A graph hides that."""
 
 LOCAL, NORMAL_LOCAL, REMOTE = 0.65, 0.74, 0.93
 """Shares of what links carry beside their headers: of NVLink by either kind, and of an adapter, 45 of the 48.5 GB/s
