@@ -315,6 +315,8 @@ BAD = [
     ("plan.dp=8 plan.tp=1", "plan.dp: 8 replicas are more than the 4 sequences of the batch"),
     ("plan.ep=2", "plan.ep: 2: 'llama-3.1-8b' has no experts; expected 1"),
     ("plan.zero=1", "plan.zero: 1 is supported for training only"),
+    ("plan.dispatcher=hybridep", "'hybridep' is supported for training only; expected alltoall or deepep"),
+    ("plan.dispatcher=deepep", "no rows travel where ranks of one replica share the experts; expected plan.ep above"),
     ("plan.cp=4 plan.tp=1 workload.prompt=1001", "plan.cp: 4 ranks with two chunks each do not divide 1001 tokens"),
     ("plan.pp=64 plan.tp=1", "plan: tp 1 x pp 64 x dp 1 = 64 ranks, but 'dgx-h100' has 8 GPUs"),
     ("dtype=int8 workload.precision=fp8", "dtype: 'int8' is the type of activations beside workload.precision"),

@@ -69,6 +69,12 @@ def vllm_flags(draft: Draft, limits: Limits) -> list[Flag]:
     draft.set("--pipeline-parallel-size", "plan.pp", 1)
     draft.set("--data-parallel-size", "plan.dp", 1)
     _whole_experts(draft, "--enable-expert-parallel", plan.tp * plan.dp)
+    if asked.take("plan.dispatcher") == "deepep":
+        draft.put("--all2all-backend", "deepep_low_latency", "plan.dispatcher")
+        draft.notes.append(
+            "deepep_low_latency is for decodes, deepep_high_throughput for prompts: a server that runs both is slower"
+            " at one of them than predicted"
+        )
     draft.put("--max-model-len", limits.longest, limits.from_longest)
     draft.put("--max-num-seqs", limits.sequences, limits.from_sequences)
     draft.put("--max-num-batched-tokens", limits.chunk, limits.from_chunk)
@@ -193,6 +199,8 @@ def sglang_flags(draft: Draft, limits: Limits) -> list[Flag]:
     draft.set("--pp-size", "plan.pp", 1)
     if ep > 1:
         draft.put("--ep-size", ep, "plan.ep")
+    if asked.take("plan.dispatcher") == "deepep":
+        draft.put("--moe-a2a-backend", "deepep", "plan.dispatcher")
     draft.put("--context-length", limits.longest, limits.from_longest)
     if limits.from_sequences == "workload.sequences":
         draft.put("--max-running-requests", limits.sequences, limits.from_sequences)

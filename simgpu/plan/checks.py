@@ -9,7 +9,10 @@ from simgpu.plan.parallelism import Plan
 from simgpu.plan.schedule import check
 from simgpu.plan.stages import layer_ranges
 
-PLAN_KEYS = ("tp", "pp", "dp", "ep", "cp", "context", "order")
+SERVING_DISPATCHERS = ("alltoall", "deepep")
+"""What brings rows to experts of other replicas in inference: NCCL, or DeepEP (normal kernels for prompts, those of low
+latency for decodes)."""
+PLAN_KEYS = ("tp", "pp", "dp", "ep", "cp", "context", "order", "dispatcher")
 """Keys of a plan that inference supports."""
 
 MOST_RANKS = 131_072
@@ -132,6 +135,19 @@ def _check_states(plan: Plan, config: TransformerConfig, key: str = "") -> None:
         raise InputError(f"{plan.cp}: '{config.name}' has {what}, which cannot be shared; expected 1", key="plan.cp")
 
 
+def _check_dispatcher(plan: Plan) -> None:
+    """Raise `InputError` where inference has no such dispatcher, or nothing to dispatch."""
+    if plan.dispatcher is None:
+        return
+    told = shown(plan.dispatcher)
+    if plan.dispatcher not in SERVING_DISPATCHERS:
+        problem = f"{told} is supported for training only; expected {' or '.join(SERVING_DISPATCHERS)}"
+        raise InputError(problem, key="plan.dispatcher")
+    if plan.ep <= plan.tp:
+        problem = f"{told}: no rows travel where ranks of one replica share the experts; expected plan.ep above plan.tp"
+        raise InputError(problem, key="plan.dispatcher")
+
+
 def check_serves(plan: Plan, config: TransformerConfig, key: str = "") -> None:
     """Raise `InputError` (key only) where a plan cannot split the model for inference."""
     plain = Plan()
@@ -142,6 +158,7 @@ def check_serves(plan: Plan, config: TransformerConfig, key: str = "") -> None:
     if plan.context == "all_to_all":
         raise InputError("all_to_all is supported for training only; expected ring or all_gather", key="plan.context")
     tp, ep = plan.tp, plan.ep
+    _check_dispatcher(plan)
     _check_states(plan, config, key)
     if config.heads % tp or not splits_kv(config, tp):
         good = [n for n in range(1, 129) if not config.heads % n and splits_kv(config, n)]

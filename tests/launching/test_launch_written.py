@@ -46,6 +46,15 @@ def test_a_server_that_is_written_is_the_one_that_was_asked_for(target):
     assert not meant.ignored
 
 
+@pytest.mark.parametrize(("target", "flag"), [("vllm", "--all2all-backend"), ("sglang", "--moe-a2a-backend")])
+def test_a_dispatcher_of_experts_is_written_as_the_engines_own(target, flag):
+    asked = scenario(SERVED, model="qwen3-30b-a3b", workload__runtime=target)
+    asked["scenario"]["plan"] = {"dp": 8, "ep": 8, "dispatcher": "deepep"}
+    made = simgpu.launch(asked, target)
+    assert f"{flag} deepep" in made.command and not made.missing
+    assert server_like(made.command).keys["plan.dispatcher"] == "deepep"
+
+
 @pytest.mark.parametrize("target", TRAINERS)
 def test_a_trainer_that_is_written_is_read_back_as_the_plan_that_was_asked_for(target, tmp_path):
     asked = scenario(TRAINED) if target != "megatron" else scenario(TRAINED, plan__zero=1, plan__tp=2, plan__dp=4)

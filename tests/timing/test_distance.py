@@ -106,6 +106,19 @@ def test_a_kernel_of_a_new_architecture_is_as_unsure_as_other_architectures_were
     assert log(user[1] / user[0]) > log(usual[1] / usual[0]), "another machine than the one that was measured"
 
 
+@pytest.mark.parametrize("op", ["all_reduce", "all_gather", "all_to_all"])
+def test_a_network_spreads_collectives_by_as_much_whatever_the_gpus(op):
+    """On GPUs that nobody measured they are as unsure as on relatives, or on others and beyond by an architecture."""
+    near, relative, far = (
+        uncertainty.residual(op, "any", where, regime, "nccl between nodes")
+        for where, regime in (("ampere", "calibrated"), ("any", "inherited"), ("nobody", "datasheet"))
+    )
+    beyond = component("collective", ARCHITECTURE).reach
+    for end in ("low", "high"):
+        own, like, away = (abs(log(getattr(one, end))) for one in (near, relative, far))
+        assert max(beyond, like) * (1 - 1e-9) <= away <= max(np.hypot(own, beyond), like) * (1 + 1e-9)
+
+
 def test_collectives_that_leave_their_node_are_less_sure():
     near, far = (
         uncertainty.spread("all_reduce", 1e-3, architecture="hopper", regime="inherited", library="nccl", nodes=nodes)

@@ -24,6 +24,20 @@ def test_kinds_of_recurrences_have_kernels_of_their_own():
     assert scan_library("flashinfer", "mamba2") == "default"
 
 
+@pytest.mark.parametrize(
+    ("gpu", "tokens", "seconds"), [("h100-sxm", 2, 1713e-6), ("h100-sxm", 8, 5311e-6), ("l40s", 4, 12827e-6)]
+)
+def test_verification_of_delta_nets_with_factors_by_row_writes_a_state_for_each_token(gpu, tokens, seconds):
+    """Of 256 sequences with 96 heads, as measured (aiconfigurator-core 0.12.0)."""
+    op = Scan("s", "kda", Dim(256), tokens, Dim(96), Dim(96), 128, 128, "bf16", True)
+    timer = load_timer(gpu).scans
+    assert float(timer.scan(op, "kda").seconds) == pytest.approx(seconds, rel=0.12)
+    one = Scan("s", "kda", Dim(256), 1, Dim(96), Dim(96), 128, 128, "bf16", True)
+    assert float(timer.scan(op, "kda").seconds) == pytest.approx(
+        (1 + tokens) / 2 * float(timer.scan(one, "kda").seconds), rel=0.1
+    )
+
+
 @pytest.mark.skipif(not TABLE.is_file(), reason=f"no measurements in {FOLDER}")
 @pytest.mark.parametrize(
     ("gpu", "kernel", "library", "most"),

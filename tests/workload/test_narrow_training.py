@@ -1,15 +1,17 @@
 """Training in fp8 and fp4: what is narrower is no slower and no larger, and a GPU without the units refuses it."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from simgpu import InputError, Plan, Training, simulate
 from simgpu.catalog import usual_catalogue
-from simgpu.model.operators import Dim, Matmul
+from simgpu.model.operators import Dim, GroupedMatmul, Matmul, Pointwise
 from simgpu.plan.numerics import FP8_SCALING, Numerics
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.framework_files import framework
+from simgpu.workload.training.dispatching import Exchange
 from simgpu.workload.training.lowering import lower
 
 PLAN = Plan(tp=4, pp=2, dp=1, sequence_parallel=True, zero=1, micro_batch=1, cuda_graphs="full")
@@ -74,6 +76,35 @@ def test_weights_and_inputs_are_cast_once_where_a_stack_keeps_them():
     """Transformer Engine casts weights once a step and a tensor for both its products; torchao before each."""
     product = Matmul("ffn_up", Dim(4096), (Dim(8192),), Dim(2048), "fp8", "fp32", weight=True)
     te, ao = (lower([product], framework(name), "tensorwise") for name in ("megatron", "pytorch-eager"))
-    assert [op.name for op in te] == ["ffn_up_amax", "ffn_up"] and [op.name for op in ao] == ["ffn_up_cast", "ffn_up"]
+    assert [op.name for op in te] == [f"ffn_up{end}" for end in ("_zero", "_amax", "_scale", "")]
+    assert [op.name for op in ao] == ["ffn_up_cast", "ffn_up"]
     assert len(lower([product], framework("megatron"), "delayed")) == 1
-    assert te[0].bytes == 4096 * 2048 * 2 and ao[0].bytes == 8192 * 2048 * (2 * 2 + 1)
+    assert te[1].bytes == 4096 * 2048 * 2 and ao[0].bytes == 8192 * 2048 * (2 * 2 + 1)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "dtype", "before"), [("tensorwise", "fp8", 4), ("mx", "fp8", 1), ("nvfp4", "fp4", 3)]
+)
+def test_rows_of_each_expert_are_quantised_by_kernels_of_their_own(scaling, dtype, before):
+    """A largest value is set to zero and looked for, a scale made of it, rows cast: expert by expert."""
+    product = GroupedMatmul("experts_up", Dim(4096), 8, Dim(16), 128, (Dim(1536),), Dim(2048), dtype)
+    steps = lower([product], framework("megatron"), scaling)
+    assert len(steps) == before + 1
+    assert len(lower([replace(product, weight_gradient=True)], framework("megatron"), scaling)) == 1
+    assert sum(step.reads for step in steps if step.name.endswith(("_amax", "_cast"))) == (1 if before == 1 else 2)
+    one = Exchange(framework("megatron").experts, 1.0, 8, 16, 2048, 1, 148.0)
+    run = one.of(steps, Plan(dp=8, ep=8, micro_batch=1))
+    assert len(run) == 16 * before + 1
+    fused = replace(one, experts=replace(one.experts, grouped="fused")).of(steps, Plan(dp=8, ep=8, micro_batch=1))
+    assert len(fused) == before + 1
+
+
+def test_the_loss_of_a_bridge_passes_over_the_logits_less_often_than_megatrons_own():
+    """Its kernels of Transformer Engine read the 16-bit logits twice and write their gradient over them."""
+    loss = Pointwise("loss", "softmax", Dim(4096), (Dim(151936),), "bf16", 1, 1, 5)
+    passes = [
+        sum(op.reads + op.writes for op in lower([loss], framework(name)))
+        for name in ("megatron", "megatron-bridge@25.11")
+    ]
+    assert passes == [3 + 2 + 4 + 4, 3]
+    assert framework("megatron-bridge@26.06").memory.loss == "fused"

@@ -58,6 +58,7 @@ PLANS: dict[str, tuple[dict[str, Any], Any]] = {
     "plan.tp": ({}, 4), "plan.dp": ({}, 1), "plan.pp": ({}, 2), "plan.ep": ({"plan.tp": 4, "model": "experts"}, 2),
     "plan.cp": ({}, 2), "plan.context": ({"plan.cp": 2}, "all_gather"),
     "plan.order": ({"plan.tp": 8, "plan.pp": 2, "plan.dp": 1}, ("pp", "tp", "cp", "ep", "dp")),
+    "plan.dispatcher": ({"plan.tp": 1, "plan.dp": 4, "plan.ep": 4, "model": "experts"}, "deepep"),
     "plan.sequence_parallel": ({}, True),
 }  # fmt: skip
 """Of each key of a plan that has a meaning outside of training: what else is asked for, another value."""

@@ -173,6 +173,20 @@ def test_servers():
 
 
 @pytest.mark.parametrize(
+    ("line", "dispatcher"),
+    [
+        ("vllm serve m --data-parallel-size 8 --enable-expert-parallel --all2all-backend deepep_low_latency", "deepep"),
+        ("vllm serve m --data-parallel-size 8 --enable-expert-parallel --all2all-backend pplx", None),
+        ("vllm serve m --tensor-parallel-size 8 --all2all-backend deepep_low_latency", None),
+        ("sglang serve --model-path m --tp 8 --dp 8 --enable-dp-attention --moe-a2a-backend deepep", "deepep"),
+        ("sglang serve --model-path m --tp 8 --ep 8 --moe-a2a-backend deepep", None),
+    ],
+)
+def test_a_server_is_read_with_what_brings_rows_to_experts(line, dispatcher):
+    assert server_like(line).keys.get("plan.dispatcher") == dispatcher
+
+
+@pytest.mark.parametrize(
     ("name", "precision"),
     [
         ("Qwen/Qwen3-14B-FP8", "fp8"), ("Qwen/Qwen3-14B-AWQ", "int4"), ("nvidia/Qwen3-8B-NVFP4-v2", "fp4"),

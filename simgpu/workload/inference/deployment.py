@@ -39,6 +39,7 @@ from simgpu.plan.stages import spread_layers
 from simgpu.timing.gemm_libraries import GGML
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.blocks import Block, BlockCounts, run_block
+from simgpu.workload.inference.direct import DEEPEP, directly, lanes_of
 from simgpu.workload.inference.lowering import INSIDE, INTEGERS, UNPACKED, kernels_of
 from simgpu.workload.links import Links
 from simgpu.workload.runtimes import Runtime
@@ -367,6 +368,9 @@ class Deployment:
         else:
             steps = list(shard_operators(operators, plan))
         steps = self._with_whole_norms(steps, groups)
+        if self.plan.dispatcher == DEEPEP and self.experts.replicas > 1:
+            lanes = lanes_of(self.cluster, self.plan.group("experts", 0))
+            steps = list(directly(steps, lanes, is_decode(groups)))
         count = sum(not isinstance(step, Collective) for step in steps)
         prompts = not is_decode(groups)
         spare = self.runtime.gap_s * count * prompts + (self.runtime.layer_s if _is_layer(operators) else 0.0)

@@ -14,11 +14,14 @@ from simgpu.plan.expert_stack import ExpertStack
 from simgpu.plan.experts import FLEX, sent_once
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Collective, Step
+from simgpu.workload.training.lowering import AMAX, AROUND, CAST
 
 GROUP = "ep"
-CAST = "_cast"
-OUTER_CASTS = (f"experts_up{CAST}", f"experts_down_dgrad{CAST}")
-"""Casts of what comes from elsewhere: rows in forward, their gradients in backward."""
+QUANTISING = (CAST, AMAX, *AROUND)
+"""Ends of names of kernels that quantise rows."""
+
+OUTER = ("experts_up", "experts_down_dgrad")
+"""Products whose rows come from elsewhere: in forward, and their gradients in backward."""
 
 OF_WEIGHTS = ("_accumulate", "_copies")
 """Ends of names of what passes over gradients of weights, however many rows came."""
@@ -60,13 +63,15 @@ class Exchange:
             yield step
 
     def _streamed(self, step: Pointwise) -> Iterator[Pointwise]:
-        """Activation or cast of the rows that came.
+        """Activation or quantising of the rows that came.
 
-        Casts are kernels of each expert; fused products cast all rows that come to them at once, and what passes
-        between them where it is made (Transformer Engine, GroupedLinear and its op fuser).
+        Rows are quantised expert by expert: one kernel for all of them there is for delayed scaling alone (Transformer
+        Engine, pytorch/csrc/extensions/cast.cpp, multi_tensor_quantize_impl). Fused products quantise all rows that
+        come to them at once, and what passes between them where it is made (its op fuser).
         """
         step = replace(step, reads=step.reads * self.load, writes=step.writes * self.load)
-        if not step.name.endswith(CAST) or (self.experts.grouped == "fused" and step.name in OUTER_CASTS):
+        end = next((end for end in QUANTISING if step.name.endswith(end)), "")
+        if not end or (self.experts.grouped == "fused" and step.name.removesuffix(end) in OUTER):
             yield step
         elif self.experts.grouped != "fused":
             rows = replace(step.rows, width=max(step.rows.size // self.here, 1), units=1)

@@ -15,6 +15,14 @@ _BACKWARD = "_backward"
 FIRST_THE_LARGEST = ("tensorwise", NVFP4)
 """Scaling for which a tensor is read once for its largest value before it is cast."""
 
+AMAX, CAST = "_amax", "_cast"
+"""Ends of names of kernels that look for the largest value of a tensor, and of those that cast it."""
+
+AROUND = ("_zero", "_scale")
+"""Ends of names of the small kernels around the search for the largest value of a tensor: it is set to zero before, and
+a scale is made of it (Transformer Engine, common/recipe/current_scaling.cu: cudaMemsetAsync in launch_amax_kernel, and
+compute_scale_from_amax_kernel, one thread). NVFP4 makes the scale as it casts."""
+
 
 def lower(
     operators: Iterable[Operator], framework: Framework, fp8: str | None = None, rms: bool = False,
@@ -110,7 +118,7 @@ def _narrow(op: Matmul, scaling: str) -> Iterator[Operator]:
     width = op.n[0] if len(op.n) == 1 else Dim(op.n_size, 1, op.n[0].axis)
     reads = 2 if scaling in FIRST_THE_LARGEST else 1
     writes = (BYTES[op.dtype] + SCALES[op.dtype]) / BYTES["bf16"]
-    yield Pointwise(f"{op.name}_cast", "elementwise", rows, (width,), "bf16", reads, writes)
+    yield Pointwise(f"{op.name}{CAST}", "elementwise", rows, (width,), "bf16", reads, writes)
     yield op
 
 
@@ -124,22 +132,33 @@ def _narrow_once(op: Matmul, scaling: str) -> Iterator[Operator]:
     """
     if scaling in FIRST_THE_LARGEST and not op.name.endswith("_wgrad"):
         width = Dim(op.k.units, op.k.width * op.products, op.k.axis)
-        yield Pointwise(f"{op.name}_amax", "elementwise", op.m, (width,), "bf16", 1, 0)
+        yield from _searched(Pointwise(f"{op.name}{AMAX}", "elementwise", op.m, (width,), "bf16", 1, 0), scaling)
     yield op
+
+
+def _searched(search: Pointwise, scaling: str) -> Iterator[Pointwise]:
+    """The search for the largest value of a tensor, between the small kernels that it needs."""
+    base = search.name.removesuffix(AMAX)
+    zero, scale = (Pointwise(base + end, "elementwise", Dim(1), (Dim(1),), "fp32", 1, 1) for end in AROUND)
+    yield zero
+    yield search
+    yield from (scale,) if scaling != NVFP4 else ()
 
 
 def _narrow_experts(op: GroupedMatmul, scaling: str) -> Iterator[Operator]:
     """A product of experts in fp8, behind the cast of its rows.
 
-    Rows are quantised for it and for the gradient of the weights: read once, with a scale of the tensor twice, and
-    written in both layouts (Transformer Engine, GroupedLinear). Those of the gradient of weights were quantised before;
-    weights once a step, which is left out. So is it with NVFP4, whose scales have one of the tensor above them.
+    Rows are quantised for it and for the gradient of the weights: read once, behind the search for the largest value
+    where a tensor has one scale, and written in both layouts (Transformer Engine, GroupedLinear). Those of the gradient
+    of weights were quantised before; weights once a step, which is left out. So is it with NVFP4, whose scales have one
+    of the tensor above them.
     """
     if not op.weight_gradient:
         width = (Dim(op.k.units, op.k.width * op.topk, op.k.axis),)
-        reads = 2 if scaling in FIRST_THE_LARGEST else 1
+        if scaling in FIRST_THE_LARGEST:
+            yield from _searched(Pointwise(f"{op.name}{AMAX}", "elementwise", op.rows, width, "bf16", 1, 0), scaling)
         writes = 2 * (BYTES[op.dtype] + SCALES[op.dtype]) / BYTES["bf16"]
-        yield Pointwise(f"{op.name}_cast", "elementwise", op.rows, width, "bf16", reads, writes)
+        yield Pointwise(f"{op.name}{CAST}", "elementwise", op.rows, width, "bf16", 1, writes)
     yield op
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from simgpu.lab.machines import largest_node
-from simgpu.lab.validation.adapters.nemo_recipes import settings_of
+from simgpu.lab.validation.adapters.nemo_recipes import settings_of, sharding_of
 from simgpu.lab.validation.adapters.reader import Reader
 from simgpu.lab.validation.adapters.training_steps import Case, MeasuredStep, Numerics
 from simgpu.lab.validation.tables import Columns
@@ -98,9 +98,11 @@ def _version(row: Reader) -> str:
 def _plan(row: Reader, config: TransformerConfig) -> Plan:
     """The plan of the columns, with the recipe's settings of experts."""
     degrees: dict[str, Any] = {name: row.count(name) for name in ("tp", "pp", "cp", "ep", "vp", "dp")}
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"zero": 1}
+    if degrees["pp"] == 1 and config.experts <= 1:
+        settings |= sharding_of(config.name, row.word("gpu"), _version(row))
     if config.experts > 1:
-        settings = settings_of(config.name, row.word("gpu"), _version(row), row.word("precision"))
+        settings |= settings_of(config.name, row.word("gpu"), _version(row), row.word("precision"))
         settings |= {"expert_tp": 1} if degrees["tp"] > 1 else {}
     if "tokendrop" in row.word("model"):
         settings["capacity_factor"] = 1.0
@@ -109,7 +111,7 @@ def _plan(row: Reader, config: TransformerConfig) -> Plan:
     if config.mtp_layers and 1 < chunks <= config.layers:
         settings["stage_layers"] = _layout(config.layers, chunks)
     return Plan(
-        **degrees, sequence_parallel=degrees["tp"] > 1, async_tp=degrees["tp"] > 1, zero=1,
+        **degrees, sequence_parallel=degrees["tp"] > 1, async_tp=degrees["tp"] > 1,
         micro_batch=row.count("mbs"), **settings,
     )  # fmt: skip
 

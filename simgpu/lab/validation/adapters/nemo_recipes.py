@@ -1,8 +1,9 @@
-"""Settings of experts in NVIDIA's recipes of training, which stand beside the tables of its containers, not in them.
+"""Settings of NVIDIA's recipes of training, which stand beside the tables of its containers, not in them.
 
 They were read at the tag of each container (NVIDIA-NeMo/Megatron-Bridge, scripts/performance/configs: 0.1.0rc4 is
-25.09, 0.2.0 25.11, 0.3.0 26.02, 0.4.0 26.04). A recipe is a file for one model on one GPU: what is in them is a fact
-of the run that was measured, as are the columns of a row.
+25.09, 0.2.0 25.11, 0.3.0 26.02, 0.4.0 26.04), before that in NVIDIA/NeMo, scripts/performance,
+recommended_model_configs. A recipe is a file for one model on one GPU: what is in them is a fact of the run that was
+measured, as are the columns of a row.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ ALONE = {"expert_overlap": False}
 RECIPES = (
     Recipe({"permute_fusion": True, "balance": "forced"}, before="25.09"),
     Recipe({"cuda_graphs": "none"}, before="25.11", gpus=("H100",)),
+    Recipe({"cuda_graphs": "none"}, before="25.11", models=QWEN_LARGE, gpus=("B200",)),  # cuda_graphs: false
     Recipe({"cuda_graphs": "layer"}, before="25.11"),
     # 26.06 and later
     Recipe(_of("hybridep", "router"), "26.06", gpus=("H100",)),
@@ -78,6 +80,20 @@ RECIPES = (
 """The first that holds of a run is its recipe."""
 
 
+WHOLE = (
+    Recipe({"zero": 3}, before="25.09", models=("llama-3-70b",), gpus=("GB200",)),
+    Recipe({"zero": 3, "offload_layers": 95}, before="25.09", models=("llama-3.1-405b",), gpus=("GB200",)),
+    Recipe({"zero": 3, "offload_layers": 80}, before="25.11", models=("llama-3.1-405b",), gpus=("GB200",)),
+)
+"""Recipes of dense models without a pipeline: use_mcore_fsdp shards weights too, activations of layers wait in the
+memory of the host (activation_offload_layers, cpu_offloading_num_layers)."""
+
+
 def settings_of(model: str, gpu: str, version: str, precision: str) -> dict[str, Any]:
     """Dispatcher, graphs and overlap of the recipe of a run, by the names of the table."""
     return dict(next(one.settings for one in RECIPES if one.holds(model, gpu, version, precision)))
+
+
+def sharding_of(model: str, gpu: str, version: str) -> dict[str, Any]:
+    """What else than its optimizer a dense run without a pipeline shards, and the layers that it offloads."""
+    return dict(next((one.settings for one in WHOLE if one.holds(model, gpu, version, "")), {}))

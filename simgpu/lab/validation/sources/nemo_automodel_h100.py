@@ -4,7 +4,8 @@ How it was measured: tokens per second and GPU, pre-training and LoRA, from a pa
 in each recipe's YAML, which the column `note` holds.
 
 Traps: a measurement stands there up to three times, once for each stack that it can be held against; the row of
-eager PyTorch counts, whose FSDP2 it is.
+eager PyTorch counts, whose FSDP2 it is. Mixtures of experts are AutoModel's own models with Transformer Engine and
+DeepEP, as a column of the page says, behind a gate that deals tokens evenly; dense ones are those of Hugging Face.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ def recipe(row: Reader) -> Iterable[MeasuredStep | str]:
         return [f"no model '{row.word('model')}' in the catalogue"]
     recompute = "full" if "recompute full" in row.word("note") else "none"
     pp = row.count("pp")
-    plan = degrees(row, zero=3 if pp == 1 else 2, recompute=recompute, context="all_gather")
+    own = row.catalogue.model(model).experts > 1
+    dealt = {"balance": "even"} if own else {}
+    plan = degrees(row, zero=3 if pp == 1 else 2, recompute=recompute, context="all_gather", **dealt)
     numerics = MIXED["DEFAULT"]
     if row.word("row").startswith("lora"):
         numerics = (*numerics, ("finetune", "lora"))
-    case = case_of(row, model, plan, "bf16", "pytorch-eager", numerics, NETWORK)
-    return [step(row, case, row.word("note"), mapped=True)]
+    case = case_of(row, model, plan, "bf16", "automodel@0.5" if own else "pytorch-eager", numerics, NETWORK)
+    return [step(row, case, row.word("note"), mapped=not own)]
 
 
 SOURCE = Source(

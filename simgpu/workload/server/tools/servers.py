@@ -55,6 +55,7 @@ def read_vllm(given: Given) -> Meant:
     })  # fmt: skip
     if given("--enable-expert-parallel"):
         meant.keys["plan.ep"] = meant.keys.get("plan.tp", 1) * meant.keys.get("plan.dp", 1)
+    _exchange(given("--all2all-backend", ""), meant)
     if given("--no-enable-prefix-caching"):
         meant.keys["workload.prefix_cache"] = False
     if "--num-gpu-blocks-override" in given:
@@ -75,6 +76,12 @@ def read_vllm(given: Given) -> Meant:
         if flag in given:
             meant.notes.append(f"{flag} is as the version of the runtime has it (works ahead from 0.14 on)")
     return meant
+
+
+def _exchange(backend: str, meant: Meant) -> None:
+    """What brings rows to experts of other replicas, where a server has such: DeepEP, or as it is without."""
+    if meant.keys.get("plan.ep", 1) > meant.keys.get("plan.tp", 1) and backend.startswith("deepep"):
+        meant.keys["plan.dispatcher"] = "deepep"
 
 
 def _sizes(given: Given, flag: str) -> list[int]:
@@ -114,6 +121,7 @@ VLLM = Tool(
     kinds={
         "--model": str, "--tensor-parallel-size": positive, "--pipeline-parallel-size": positive,
         "--data-parallel-size": positive, "--enable-expert-parallel": bool, "--max-num-seqs": positive,
+        "--all2all-backend": str,
         "--max-num-batched-tokens": positive, "--block-size": positive, "--gpu-memory-utilization": number,
         "--kv-cache-dtype": str, "--quantization": str, "--dtype": str, "--enable-prefix-caching": bool,
         "--no-enable-prefix-caching": bool, "--num-gpu-blocks-override": positive, "--async-scheduling": bool,
@@ -131,7 +139,7 @@ VLLM = Tool(
         " --ssl-keyfile --ssl-certfile --max-log-len --response-role --runner --convert --task --rope-scaling"
         " --rope-theta --otlp-traces-endpoint --api-server-count --data-parallel-backend --data-parallel-address"
         " --data-parallel-rpc-port --data-parallel-size-local --prefix-caching-hash-algo --compilation-config -O"
-        " --attention-backend --all2all-backend --max-seq-len-to-capture --stream-interval"
+        " --attention-backend --max-seq-len-to-capture --stream-interval"
         " --allowed-origins --kv-events-config --max-cudagraph-capture-size"
     ),
     switches=(
@@ -184,6 +192,7 @@ def read_sglang(given: Given) -> Meant:
         if tp % dp:
             given.refuse("--dp-size", f"{dp} does not divide --tp-size {tp}")
         meant.keys |= {"plan.tp": tp // dp, "plan.dp": dp, "plan.ep": tp}
+    _exchange(given("--moe-a2a-backend", ""), meant)
     if "--cuda-graph-bs" in given:
         meant.keys["workload.graph_sizes"] = _sizes(given, "--cuda-graph-bs")
     if given("--disable-radix-cache"):
@@ -208,13 +217,13 @@ SGLANG = Tool(
         "--kv-cache-dtype": str, "--quantization": str, "--dtype": str, "--disable-radix-cache": bool,
         "--page-size": positive, "--max-total-tokens": positive, "--enable-dp-attention": bool,
         "--schedule-policy": str, "--disable-overlap-schedule": bool, "--context-length": positive,
-        "--max-queued-requests": positive, "--cuda-graph-bs": list,
+        "--max-queued-requests": positive, "--cuda-graph-bs": list, "--moe-a2a-backend": str,
     },
     nothing=(
         "--host --port --served-model-name --tokenizer-path --tokenizer-mode --random-seed"
         " --download-dir --load-format --reasoning-parser --tool-call-parser --chat-template --api-key --log-level"
         " --revision --nnodes --node-rank --dist-init-addr --nccl-port --attention-backend --sampling-backend"
-        " --prefill-attention-backend --decode-attention-backend --moe-runner-backend --moe-a2a-backend --deepep-mode"
+        " --prefill-attention-backend --decode-attention-backend --moe-runner-backend --deepep-mode"
         " --fp8-gemm-runner-backend --grammar-backend --watchdog-timeout --stream-interval --decode-log-interval"
         " --cuda-graph-max-bs --max-prefill-tokens --schedule-conservativeness --load-balance-method"
         " --mm-attention-backend --json-model-override-args --model-loader-extra-config --moe-dense-tp-size"
