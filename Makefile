@@ -14,7 +14,7 @@ SEED ?= 0
 WORKERS := -n 2 --dist loadgroup
 SINCE ?= HEAD
 
-.PHONY: demo test changed quick test-slow fuzz bench bench-search bench-serving lint format notebooks pages site show-site clean
+.PHONY: demo test changed quick test-slow fuzz bench bench-peers bench-search bench-serving lint format notebooks pages site show-site clean
 
 demo: $(STAMP)
 	$(BIN)/simgpu run experiments/tp2_scaling.yaml
@@ -51,6 +51,11 @@ bench: $(VENV)/.installed-bench
 
 bench-serving: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/serving.py
+
+# beside a peer, in an environment of its own (850 MB)
+bench-peers: $(VENV)/.installed-bench
+	test -x $(VENV)/peers/bin/aiconfigurator || ($(PYTHON) -m venv $(VENV)/peers && $(VENV)/peers/bin/pip install --quiet "aiconfigurator == 0.12.0")
+	$(BIN)/python benchmarks/peers.py --peer $(VENV)/peers/bin/aiconfigurator
 
 bench-search: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/scenarios.py --large

@@ -42,12 +42,12 @@ COLD = {
 """Commands in a process of their own, and the goal in imports of numpy."""
 
 
-def spent(*command: str, cwd: str) -> float:
-    """CPU seconds of a process and of those it starts."""
+def spent(*command: str, cwd: str, python: str = sys.executable) -> float:
+    """CPU seconds of a process of Python and of those it starts."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     env["PYTHONPATH"] = str(ROOT)
-    subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=cwd, env=env)
+    subprocess.run([python, *command], check=True, capture_output=True, cwd=cwd, env=env)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
