@@ -26,6 +26,9 @@ _RATES = {
 }
 """Links by GB/s per direction."""
 
+MATCHED = 64
+"""Nodes of a job on Slingshot whose messages its adapters match themselves; in larger ones the CPUs do."""
+
 BOARD = 8
 """GPUs that one board takes at most. A larger node is a rack of trays, as GB200 NVL72."""
 
@@ -103,6 +106,8 @@ def network_cluster(catalogue: Catalogue, gpu: str, nodes: int, per_node: int, n
     assert node.nic is not None
     each = rate / node.nic_count
     name = _network_link(words, each / 1e9)
+    if "slingshot" in name and ("match_mode=software" in words or nodes > MATCHED):
+        name += "-software"
     link = catalogue.spec("links", name)
     assert isinstance(link, LinkSpec)
     port = Port.model_validate({"link": name, "lanes": _count(each / link.lane_bandwidth.si)})

@@ -26,6 +26,9 @@ QUEUED = 0.8
 nodes over InfiniBand, RoCE and EFA: NVIDIA/nccl and nccl-tests issues, NVIDIA/deepops, KeitaW/p5-nccl-test)."""
 QUEUE_BYTES = 13.5 * 1024
 """Payload at which half of that is reached, over the number of ranks in a ring; the same fit."""
+MEETING = 3.0
+"""Exponent that blends what the ends of messages wait for each other in a ring with its transfers (read off
+argonne-lcf/alcf-nccl-tests, results_polaris, all-gathers of 128 to 540 nodes)."""
 _LL128_TURN = 1.6e-6
 """What a hop between nodes takes longer with LL128, s; the same fit."""
 
@@ -44,6 +47,9 @@ class Fabric(NamedTuple):
     step: float  # least that a step of a ring takes, less the fence and flag of Simple
     peer: float  # to an all-to-all, for each GPU of another node
     plugin: float  # latency that the network's plugin reports to NCCL's tuner
+    inject: tuple[float, float]  # message up to which the CPU copies, bytes, and what that adds to an all-to-all
+    rendezvous: tuple[float, float]  # message above which both ends must meet, bytes, and what that adds to a hop
+    pairs: float  # of the payload rate, what all-to-alls reach
 
 
 def fabric_of(topology: Topology, routes: Iterable[Route]) -> Fabric:
@@ -61,6 +67,9 @@ def fabric_of(topology: Topology, routes: Iterable[Route]) -> Fabric:
         step=slowest("step_latency"),
         peer=slowest("peer_latency"),
         plugin=slowest("plugin_latency"),
+        inject=(slowest("inject_bytes"), slowest("inject_latency")),
+        rendezvous=(slowest("rendezvous_bytes"), slowest("rendezvous_latency")),
+        pairs=min((one.si for link in links if (one := link.pair_fraction) is not None), default=1.0),
     )
 
 

@@ -97,7 +97,7 @@ class CollectiveFlows:
         elif route.via in ("pcie", "host"):
             reached = self._host_fraction(route)
         else:
-            reached = 1.0
+            reached = self._fabric.pairs if self.kind == "all_to_all" else 1.0
         return WIRE.get(protocol, 1.0) / reached
 
     def _host_fraction(self, route: Route) -> float:
@@ -131,7 +131,7 @@ class CollectiveFlows:
                 source = route.edges[0][0]
                 sent[source] = sent.get(source, 0.0) + bytes_on_wire * count
                 edges = (*edges, (source, "channels", choice, self.members))
-            elif (far := self._nvls_lane(choice, route, channels)) is not None:
+            elif (far := self._far_lane(choice, route, channels)) is not None:
                 edges = (*edges, far)
             found.append(Transport(edges, bytes_on_wire, count))
         collided = self._collided(choice, found)
@@ -169,10 +169,15 @@ class CollectiveFlows:
             found[i] = found[i]._replace(edges=(*found[i].edges, edge))
         return rates
 
-    def _nvls_lane(self, choice: Choice, route: Route, channels: dict[Edge, float]) -> Edge | None:
-        """What the NVLS channels of the sending node pass on to the network; None for any other flow."""
-        if choice[0] != "nvls" or route.via != "network":
+    def _far_lane(self, choice: Choice, route: Route, channels: dict[Edge, float]) -> Edge | None:
+        """What channels pass on to the network: those of NVLS of a node, those of a pair of ranks; else None."""
+        if route.via != "network" or (choice[0] != "nvls" and self.kind != "send_recv"):
             return None
+        if self.kind == "send_recv":
+            edge = (route.edges[0][0], "channels", choice, self.members)
+            each = self.constants["pair_bandwidth"] / self.constants["channels"]
+            channels[edge] = each * tuner.pair_channels(self._communicator, len(self._nodes[0]))
+            return edge
         edge = (self.topology.graph.nodes[route.edges[0][0]]["node"], "channels", choice, self.members)
         channels[edge] = self.constants["nvls_channels"] * self.constants["nvls_network_bandwidth"]
         return edge

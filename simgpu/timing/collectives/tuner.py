@@ -44,6 +44,9 @@ _LL_BETWEEN = {"AMD": (22.5, 19.0), "": (39.0, 20.4)}
 _POST = {"AMD": 2.0, "": 1.0}
 """What the CPU needs to post a send, us, by its vendor; three times that with Simple (getNetOverhead)."""
 
+_PAIR_CHANNEL = 14.0
+"""Rate of a network adapter for which a point-to-point operation has a channel, GB/s."""
+
 _NVLS_SPEEDS = (90.0, 80.0, 70.0, 60.0, 50.0, 45.0, 40.0, 30.0, 24.0, 20.0, 15.0, 12.0, 11.0, 6.0, 3.0)
 """Bandwidths that the search gives a channel (sm90SpeedArrayIntra up to 60, sm100SpeedArrayIntra up to 90)."""
 
@@ -64,6 +67,7 @@ class Communicator:
     open_channels: float  # the same without rounding
     post: float  # what the CPU needs to post a send, us
     plugin: float  # latency that the network's plugin reports, us
+    rails: int  # network adapters of a node that the rings use
     ll_bandwidth: float
     ll128_per_channel: float
     tree_per_channel: float
@@ -108,6 +112,7 @@ def communicator(
         open_channels=float(np.clip(min(inside, between) / c["channel_bandwidth"], 2, c["channels"])),
         post=_POST.get(vendor, _POST[""]),
         plugin=plugin * 1e6,
+        rails=len(found),
         ll_bandwidth=c["planned_ll_bandwidth"] / 1e9 if nodes == 1 else between_ll[min(nodes, 3) - 2],
         ll128_per_channel=c["planned_ll128_bandwidth"] / 1e9,
         tree_per_channel=c["planned_tree_bandwidth"] / 1e9,
@@ -142,6 +147,21 @@ def estimate(comm: Communicator, kind: str, algorithm: str, protocol: str, size:
     if algorithm == "tree":
         return _tree(comm, kind, p, size)
     return _ring(comm, kind, p, size)
+
+
+def pair_channels(comm: Communicator, local: int) -> int:
+    """Channels that a rank has to each rank of another node, for point-to-point operations.
+
+    As many as its network adapter needs at 14 GB/s each, rounded up to a power of two, halved while all ranks have
+    more than four on each of the communicator's channels, of which there are two for every rail (src/graph/paths.cc,
+    ncclTopoGetNchannels; NCCL 2.26 to 2.30).
+    """
+    rails = max(min(local, comm.rails), 1)
+    most = 1 << (2 * rails - 1).bit_length()
+    found = 1 << (max(int(np.ceil(comm.network / rails / _PAIR_CHANNEL)), 2) - 1).bit_length()
+    while found > 1 and found * comm.ranks > 4 * most:
+        found //= 2
+    return found
 
 
 def _latency(comm: Communicator, algorithm: str, p: int) -> tuple[float, float]:

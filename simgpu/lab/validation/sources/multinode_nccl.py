@@ -61,7 +61,7 @@ def rows_between_nodes(table: Table, rows: Rows, machine: Machine) -> Iterator[P
         for nodes, per_node in sorted(set(zip(*(shape.tolist() for shape in shapes), strict=True))):
             chosen = at[(shapes[0] == nodes) & (shapes[1] == per_node)]
             rate = gigabits(nic) / 8 * 1e9
-            words = f"{fabric} {nic}"
+            words = f"{fabric} {nic} {settings if 'FI_CXI' in settings else ''}"
             yield _batch(table, chosen, machine, op, dtype, (int(nodes), int(per_node)), (words, rate, nics), settings)
 
 
