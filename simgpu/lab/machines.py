@@ -161,7 +161,7 @@ def _sockets_of(gpu: GPUSpec) -> tuple[object, ...]:
 def _network_link(words: str, rate: float) -> str:
     """Name of the link nearest to a rate in GB/s, of the family that the words name."""
     family = "infiniband" if re.search(r"\b(infiniband|hdr|ndr|xdr|ib)\b", words) else "ethernet"
-    family = next((one for one in ("efa", "slingshot") if one in words), family)
+    family = next((one for one in ("efa", "slingshot") if re.search(rf"\b{one}", words)), family)
     if family == "efa" and re.search(r"\bv[12]\b", words):
         rate = 12.5
     return f"{family}-{_RATES[family][min(_RATES[family], key=lambda known: abs(known - rate))]}"

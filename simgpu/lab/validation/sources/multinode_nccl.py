@@ -28,10 +28,13 @@ from simgpu.timing.collectives.model import BETWEEN_NODES
 _GIGABITS = {"edr": 100, "hdr": 200, "ndr": 400, "xdr": 800}
 _ALGORITHMS = {"ring": "ring", "tree": "tree", "nvlstree": "nvls"}
 
+RINGS_ALONE = ("2.4",)
+"""Versions of NCCL that ran rings alone on EFA: the guides of its plugin set NCCL_TREE_THRESHOLD=0."""
+
 COLUMNS = Columns(
     positive=("gpus_per_node", "nodes", "size_bytes", "time_us"),
     words=("gpu", "collective", "in_place"),
-    optional=("nic", "nics_per_node", "fabric", "dtype", "settings", "note", "source"),
+    optional=("nic", "nics_per_node", "fabric", "dtype", "settings", "note", "source", "nccl_version"),
 )
 
 
@@ -46,7 +49,9 @@ def gigabits(nic: str) -> float:
 def rows_between_nodes(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """Rows by machine, collective and setting."""
     names = ("source", "nic", "nics_per_node", "fabric", "collective", "dtype", "settings", "note", "in_place")
-    for (_, nic, nics, fabric, kind, dtype, settings, note, place), at in table.split(rows, *names):
+    for (_, nic, nics, fabric, kind, dtype, settings, note, place, version), at in table.split(
+        rows, *names, "nccl_version"
+    ):
         op = NAMES.get(kind, "send_recv" if kind == "sendrecv" else kind)
         why = _left_out(fabric, nic, place)
         if why or op not in KINDS:
@@ -61,6 +66,8 @@ def rows_between_nodes(table: Table, rows: Rows, machine: Machine) -> Iterator[P
         for nodes, per_node in sorted(set(zip(*(shape.tolist() for shape in shapes), strict=True))):
             chosen = at[(shapes[0] == nodes) & (shapes[1] == per_node)]
             rate = gigabits(nic) / 8 * 1e9
+            if version in RINGS_ALONE and "NCCL_ALGO" not in settings:
+                settings += " NCCL_ALGO=Ring"
             words = f"{fabric} {nic} {settings if 'FI_CXI' in settings else ''}"
             yield _batch(table, chosen, machine, op, dtype, (int(nodes), int(per_node)), (words, rate, nics), settings)
 
