@@ -147,13 +147,13 @@ def interval(
     """
     import numpy as np
 
-    from simgpu.timing.collectives.model import BETWEEN_NODES
+    from simgpu.timing.collectives.between import measured_on
     from simgpu.timing.uncertainty import spread
 
     if protocol == "ideal":
         return np.ones(seconds.shape), np.ones(seconds.shape)
     kernel = cluster.kernel
-    regime, measured = kernel.regime("collective", library), f"{library} {BETWEEN_NODES}" if far else library
+    regime, measured = kernel.regime("collective", library), f"{library} {measured_on(cluster)}" if far else library
     seen = kernel.by_user("collective", library)
     factors = spread(
         collective,

@@ -13,7 +13,7 @@ import numpy as np
 
 from simgpu.lab.validation.run import Scored
 from simgpu.lab.validation.tables import Array
-from simgpu.timing.collectives.model import BETWEEN_NODES
+from simgpu.timing.collectives.between import PLUGIN, VERBS
 from simgpu.timing.uncertainty import BOUNDS
 
 SMALLEST, LARGEST = 2.0**10, 2.0**34
@@ -57,7 +57,7 @@ class Rows:
         found: list[tuple[float, float, bool]] = []
         for part in scored:
             table = part.table
-            if part.batch.caveat != BETWEEN_NODES or "nodes" not in table.numbers:
+            if part.batch.caveat not in (VERBS, PLUGIN) or "nodes" not in table.numbers:
                 continue
             for i, row in enumerate(part.batch.rows.tolist()):
                 size = float(table.numbers["size_bytes"][row])

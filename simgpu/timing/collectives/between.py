@@ -18,8 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.topology import Route, Topology
 from simgpu.timing.parts import Array
+
+VERBS, PLUGIN = "between nodes", "between nodes by a plugin"
+"""What residuals of collectives over several nodes are told by: NCCL's own verbs, or a plugin on another library."""
 
 QUEUED = 0.8
 """By how much posts take longer where each channel has a message of its own (least squares over nccl-tests between
@@ -71,6 +75,14 @@ def fabric_of(topology: Topology, routes: Iterable[Route]) -> Fabric:
         rendezvous=(slowest("rendezvous_bytes"), slowest("rendezvous_latency")),
         pairs=min((one.si for link in links if (one := link.pair_fraction) is not None), default=1.0),
     )
+
+
+def measured_on(cluster: Cluster) -> str:
+    """Which of both the network of a cluster is; one whose plugin is known has its latency in the link's file."""
+    fabric, nic = cluster.spec.fabric, cluster.node.nic
+    names = {fabric.link if fabric is not None else "", nic.port.link if nic is not None else ""}
+    links = (cluster.links[name] for name in names if name in cluster.links)
+    return PLUGIN if any(link.plugin_latency is not None for link in links) else VERBS
 
 
 def queued(size: Array, ranks: int = 1) -> Array:

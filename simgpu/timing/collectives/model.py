@@ -40,7 +40,7 @@ import numpy as np
 from simgpu.errors import InputError
 from simgpu.hardware.topology import Topology
 from simgpu.memo import Region
-from simgpu.timing.collectives import schedules, tuner
+from simgpu.timing.collectives import between, schedules, tuner
 from simgpu.timing.collectives.alone import UNIT, makespan
 from simgpu.timing.collectives.flows import LIBRARIES, Choice
 from simgpu.timing.collectives.ideal import CollectivePhase, Transport, ideal_phases
@@ -50,7 +50,6 @@ from simgpu.timing.parts import Array, ArrayLike
 
 __all__ = [
     "ALGORITHMS",
-    "BETWEEN_NODES",
     "LIBRARIES",
     "PROTOCOLS",
     "Choice",
@@ -63,9 +62,6 @@ ALGORITHMS = ("auto", *schedules.ALGORITHMS)
 PROTOCOLS = ("auto", *tuner.PROTOCOLS, "ideal")
 SIZES = 4096
 """Sizes for which the choice of a collective is remembered."""
-
-BETWEEN_NODES = "between nodes"
-"""What residuals of collectives over several nodes are told by."""
 
 _CUSTOM_BLOCKS = 36  # vllm csrc/custom_all_reduce.cuh
 
@@ -108,12 +104,12 @@ class Chosen(NamedTuple):
     channels: int
     constants: tuple[str, ...]
     library: str = "nccl"
-    far: bool = False  # over several nodes
+    far: str = ""  # of several nodes: what the residuals of their network are told by
 
     @property
     def measured_as(self) -> str:
         """The library under which residuals of such collectives stand: those between nodes have their own."""
-        return f"{self.library} {BETWEEN_NODES}" if self.far else self.library
+        return f"{self.library} {self.far}".strip()
 
 
 class CollectiveModel(CollectiveLead):
@@ -199,7 +195,8 @@ class CollectiveModel(CollectiveLead):
             return Chosen(algorithm, protocol, 0, ())
         choice = self._pick(size, algorithm, protocol)
         library = "custom" if choice[1] == "custom" else "nccl"
-        return Chosen(*choice, int(self.channels(choice, size)), self.used(choice), library, len(self._nodes) > 1)
+        far = between.measured_on(self.topology.cluster) if len(self._nodes) > 1 else ""
+        return Chosen(*choice, int(self.channels(choice, size)), self.used(choice), library, far)
 
     def _pick(self, size: float, algorithm: str, protocol: str) -> Choice:
         """`choose` for one size."""

@@ -23,7 +23,7 @@ from simgpu.lab.validation.batches import Adapter, Batch, Machine, Part, Unpredi
 from simgpu.lab.validation.source import Reason, Source
 from simgpu.lab.validation.tables import Columns, Rows, Table
 from simgpu.timing.collectives import KINDS, bus_factor, collective_time
-from simgpu.timing.collectives.model import BETWEEN_NODES
+from simgpu.timing.collectives.between import measured_on
 
 _GIGABITS = {"edr": 100, "hdr": 200, "ndr": 400, "xdr": 800}
 _ALGORITHMS = {"ring": "ring", "tree": "tree", "nvlstree": "nvls"}
@@ -122,7 +122,16 @@ def _batch(
     measured = table.number("time_us", at) * 1e-6
     # the caveat keeps residuals of networks apart from those of NVLink
     return Batch(
-        op, dtype, at, call, lambda: np.asarray(wire), "collective", "nccl", columns, BETWEEN_NODES, measured=measured
+        op,
+        dtype,
+        at,
+        call,
+        lambda: np.asarray(wire),
+        "collective",
+        "nccl",
+        columns,
+        measured_on(cluster),
+        measured=measured,
     )
 
 
