@@ -37,8 +37,8 @@ def print_shared(done: Mapping[str, Any], out: IO[str]) -> None:
 def print_placed(done: Mapping[str, Any], out: IO[str]) -> None:
     """Print placements, the best first, and what it buys."""
     rows = [
-        (row["placement"] if row["free"] else f"{row['placement']} (not free)", str(row["leaves"]), str(row["busiest_leaf"]), str(row["crossings"]),
-         format_si(row["step_s"], "s"), f"{row['slowdown']:.3f}")
+        (row["placement"] + ("" if row["free"] else " (not free)"), str(row["leaves"]), str(row["busiest_leaf"]),
+         str(row["crossings"]), format_si(row["step_s"], "s"), f"{row['slowdown']:.3f}")
         for row in done["rows"]
     ]  # fmt: skip
     titles = ("placement", "leaves", "most at a leaf", "crossings", "step", "over best")
