@@ -8,6 +8,7 @@ mesh as the words say, else a PCIe box with up to four GPUs on the root ports of
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from simgpu.catalog import Catalogue
@@ -94,8 +95,8 @@ def network_cluster(catalogue: Catalogue, gpu: str, nodes: int, per_node: int, n
     They are the smallest of the catalogue with this GPU, room for `per_node` and adapters, else a board of such
     modules, else a plain box.
 
-    `network` is what is said of it ('RoCE 400G', 'IB NDR', 'EFA v2', 'Slingshot 11'), `rate` what the adapters of a
-    node carry together, bytes/s per direction.
+    `network` is what is said of it ('RoCE 400G', 'IB NDR', 'EFA v2', 'Slingshot 11', with 'SHARP' of its switches),
+    `rate` what the adapters of a node carry together, bytes/s per direction.
     """
     spec = catalogue.spec("gpus", gpu)
     assert isinstance(spec, GPUSpec)
@@ -112,7 +113,11 @@ def network_cluster(catalogue: Catalogue, gpu: str, nodes: int, per_node: int, n
     assert isinstance(link, LinkSpec)
     port = Port.model_validate({"link": name, "lanes": _count(each / link.lane_bandwidth.si)})
     nic = node.nic.model_copy(update={"port": port})
-    return _assembled(catalogue, spec, nodes, node.model_copy(update={"nic": nic}))
+    made = _assembled(catalogue, spec, nodes, node.model_copy(update={"nic": nic}))
+    if "sharp" in words and made.spec.fabric is not None:
+        fabric = made.spec.fabric.model_copy(update={"sharp": True})
+        made = replace(made, spec=made.spec.model_copy(update={"fabric": fabric}))
+    return made
 
 
 def nodes_with(catalogue: Catalogue, gpu: str) -> list[NodeSpec]:

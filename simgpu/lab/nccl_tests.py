@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from simgpu.timing.parts import Array
 
 _NAMES = {"fp32": "float", "fp16": "half", "bf16": "bfloat16", "int8": "int8", "fp64": "double", "fp8": "f8e4m3"}
-_WORDS = {"ring": "Ring", "tree": "Tree", "nvls": "NVLS", "direct": "P2P", "ll": "LL", "ll128": "LL128"}
+_WORDS = {
+    "ring": "Ring",
+    "tree": "Tree",
+    "nvls": "NVLS",
+    "collnet": "CollNet",
+    "direct": "P2P",
+    "ll": "LL",
+    "ll128": "LL128",
+}
 
 
 MAX_SIZES = 10_000

@@ -5,7 +5,7 @@ from statistics import mean
 
 import pytest
 
-from simgpu import Catalogue, Plan, load_cluster, simulate
+from simgpu import Catalogue, InputError, Plan, load_cluster, simulate
 from simgpu.hardware.layout import Layout, host_numbers, most_nodes, shortage
 from simgpu.hardware.machine import machine_of
 from simgpu.timing.collectives import calls, collective_time, model_of
@@ -58,6 +58,29 @@ def test_131072_gpus_cost_what_a_few_nodes_do():
         model = calls._model(cluster, kind, range(131072), "nccl", "bf16")
         assert len(model.topology.gpus) <= 128 and model.n == 131072
         assert model.times(2.0**30).seconds > 0
+
+
+@pytest.mark.parametrize("name", ["rails", "rails, small leaves", "tree in three tiers"])
+def test_switches_that_reduce_carry_each_part_once_whatever_the_nodes(name):
+    cluster = fabric(**TREES[name], sharp=True)
+    whole = model_of(machine_of(cluster).topology(20), "all_reduce", range(160))
+    choice, load = ("collnet", "simple"), Counter()
+    few = LargeCollective(machine_of(cluster), "all_reduce", 20)
+    assert few.unit_time(choice) == pytest.approx(whole.unit_time(choice), rel=1e-9)
+    assert few.lead(choice, 1e6) == pytest.approx(whole.lead(choice, 1e6), rel=1e-9)
+    for route, share, times in whole.schedule("collnet").flows:
+        load.update(dict.fromkeys(route.edges, share * times))
+    kinds = whole.topology.graph.nodes
+    for (a, b), carried in load.items():
+        ends = {kinds[a]["kind"], kinds[b]["kind"]}
+        if ends <= {"nic", "leaf"}:
+            assert carried == pytest.approx(1 / 8)  # eight adapters share what a node sends
+        elif ends == {"leaf", "spine"}:
+            assert carried == pytest.approx(1 if "tree" in name else 1 / 8)  # a part for each rail that crosses
+    short = model_of(machine_of(cluster).topology(2), "all_reduce", range(16))
+    assert short.lead(choice, 8.0) == pytest.approx(whole.lead(choice, 8.0), rel=0.1)  # not by the number of nodes
+    with pytest.raises(InputError, match="no 'collnet' algorithm"):
+        collective_time(fabric(), "all_reduce", 16, [8.0], algorithm="collnet")
 
 
 @pytest.mark.parametrize(("dims", "links"), [([4, 4], 2), ([2, 4, 2], 3), ([16], 1)])

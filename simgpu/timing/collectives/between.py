@@ -36,6 +36,13 @@ argonne-lcf/alcf-nccl-tests, results_polaris, all-gathers of 128 to 540 nodes)."
 _LL128_TURN = 1.6e-6
 """What a hop between nodes takes longer with LL128, s; the same fit."""
 
+REDUCED = 20 / 24.25
+"""Of an adapter's payload rate, what switches reduce: 20 of HDR's 24.25 GB/s (S. Jeaugey of NVIDIA, NVIDIA/nccl issue
+320, "~20 GB/s per NIC")."""
+REDUCTION = 16e-6
+"""What a hop takes longer through switches that reduce, s: 30 us with a chain where one of a tree has 14 (hwLatencies,
+NCCL src/graph/tuning.cc)."""
+
 _CHUNKS = {"ll": (32768, 32768), "ll128": (32768, 131072), "simple": (32768, 131072)}
 """Least and most bytes of a chunk of a tree in one channel (src/enqueue.cc)."""
 _NVLS_CHUNK = 65536

@@ -77,6 +77,8 @@ class CollectiveFlows:
                 found = schedules.tree(t, gpus)
             elif algorithm == "nvls":
                 found = schedules.nvls(t, kind, gpus)
+            elif algorithm == "collnet":
+                found = schedules.collnet(t, gpus)
             else:
                 found = schedules.ring(t, kind, gpus)
             self._schedules[algorithm] = found
@@ -98,6 +100,7 @@ class CollectiveFlows:
             reached = self._host_fraction(route)
         else:
             reached = self._fabric.pairs if self.kind == "all_to_all" else 1.0
+            reached = between.REDUCED if algorithm == "collnet" else reached
         return WIRE.get(protocol, 1.0) / reached
 
     def _host_fraction(self, route: Route) -> float:
@@ -133,6 +136,8 @@ class CollectiveFlows:
                 edges = (*edges, (source, "channels", choice, self.members))
             elif (far := self._far_lane(choice, route, channels)) is not None:
                 edges = (*edges, far)
+            elif choice[0] == "collnet" and route.via == "gpu-link":
+                edges = (*edges, self._chain_lane(choice, route, channels))
             found.append(Transport(edges, bytes_on_wire, count))
         collided = self._collided(choice, found)
         if lane is not None:
@@ -180,6 +185,17 @@ class CollectiveFlows:
             return edge
         edge = (self.topology.graph.nodes[route.edges[0][0]]["node"], "channels", choice, self.members)
         channels[edge] = self.constants["nvls_channels"] * self.constants["nvls_network_bandwidth"]
+        return edge
+
+    def _chain_lane(self, choice: Choice, route: Route, channels: dict[Edge, float]) -> Edge:
+        """What channels pass on along the chains of CollNet: the payload up and down, at the rate of a ring.
+
+        A GPU that ends some of the chains has less to send there, but each channel is as slow as its middle (NCCL
+        rates the chain at half of its links' rate, src/graph/tuning.cc, and so does S. Jeaugey, NVIDIA/nccl issue 320).
+        """
+        edge = (route.edges[0][0], "channels", choice, self.members)
+        local = self.n / len(self._nodes)
+        channels[edge] = self.topology.bandwidth(route) * self.constants["link_fraction"] * (local - 1) / local
         return edge
 
     def _lane(self, choice: Choice) -> float | None:

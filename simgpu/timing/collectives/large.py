@@ -100,6 +100,8 @@ class LargeCollective(CollectiveModel):
             depth = 2.0 * (self.whole - 1).bit_length()
             hops = tuple((route, depth if route.via == "network" else count) for route, count in few.hops)
             return replace(few, hops=hops)
+        if algorithm == "collnet":
+            return schedules.collnet(t, self.gpus)
         few = schedules.ring(t, kind, self.gpus)
         more = bus_factor(kind, n) / bus_factor(kind, self.stand_ins)
         flows = tuple(Flow(flow.route, flow.share * more, flow.times) for flow in few.flows)
@@ -185,7 +187,7 @@ class LargeCollective(CollectiveModel):
 
     def unit_time(self, choice: Choice) -> float:
         """K: seconds per byte of payload that the flows take with the links to themselves."""
-        if choice[0] == "ring" or self.kind in ("send_recv", SEND):
+        if choice[0] in ("ring", "collnet") or self.kind in ("send_recv", SEND):
             return super().unit_time(choice)
         found = self._unit.get(choice)
         if found is None and choice[0] in ("tree", "nvls"):

@@ -82,6 +82,7 @@ class CollectiveLead(CollectiveFlows):
             fixed += count * own
             if route.via == "network":
                 posts += count * fabric.post
+                fixed += between.REDUCTION if algorithm == "collnet" else 0.0
             elif algorithm == "ring":  # the larger of what the hop takes and what the proxies take for a step
                 posts += count * max(fabric.step - (own - fence), 0.0)
         return fixed, posts

@@ -38,6 +38,9 @@ _TREE_CORRECTION = (
 )
 """What trees reach of their bandwidth, by protocol, at 64 B, 128 B, ... 256 MB (treeCorrectionFactor)."""
 
+_COLLNET_HOP, _COLLNET_NET = 2.8, 30.0
+"""Latency of a hop of CollNetChain within a node and through the network, us (hwLatencies)."""
+
 _LL_BETWEEN = {"AMD": (22.5, 19.0), "": (39.0, 20.4)}
 """Most that LL gives between two nodes and between more, GB/s, by vendor of the CPU (llMaxBws)."""
 
@@ -146,6 +149,8 @@ def estimate(comm: Communicator, kind: str, algorithm: str, protocol: str, size:
         return _nvls(comm, kind, protocol, size)
     if algorithm == "tree":
         return _tree(comm, kind, p, size)
+    if algorithm == "collnet":
+        return _collnet(comm, protocol, size)
     return _ring(comm, kind, p, size)
 
 
@@ -202,6 +207,15 @@ def _tree(comm: Communicator, kind: str, p: int, size: Array) -> Array:
     place = np.clip(np.log2(np.maximum(size / 64, 1)).astype(int), 0, 22)
     bandwidth = bus / 2 * np.asarray(_TREE_CORRECTION[p])[place]
     made: Array = _BASE["tree"][p] + 2 * ((local - 1) * inside + depth * between) + size / (1e3 * bandwidth)
+    return made
+
+
+def _collnet(comm: Communicator, protocol: str, size: Array) -> Array:
+    """CollNetChain: chains at the rate inside a node, there and back; one hop of the network (ncclTopoTuneModel)."""
+    if protocol != "simple":
+        return np.full(size.shape, np.inf)
+    local = comm.ranks // comm.nodes
+    made: Array = 2 * (local - 1) * _COLLNET_HOP + _COLLNET_NET + 2 * comm.plugin + size / (1e3 * comm.bandwidth / 2)
     return made
 
 

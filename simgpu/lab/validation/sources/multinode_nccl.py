@@ -4,8 +4,7 @@ How it was measured: nccl-tests and rccl-tests as each page prints them; algorit
 
 Traps: rows in place repeat those out of place and are left out; so are sockets over TCP, and a machine whose small
 messages were timed with a bad clock. Where the number of adapters is not said there is one for each GPU; where the
-network is not said it is taken from the rates. Two nodes are a case of their own: trees send each byte once. SHARP is
-not predicted.
+network is not said it is taken from the rates. Two nodes are a case of their own: trees send each byte once.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def rows_between_nodes(table: Table, rows: Rows, machine: Machine) -> Iterator[P
             rate = gigabits(nic) / 8 * 1e9
             if version in RINGS_ALONE and "NCCL_ALGO" not in settings:
                 settings += " NCCL_ALGO=Ring"
-            words = f"{fabric} {nic} {settings if 'FI_CXI' in settings else ''}"
+            words = f"{fabric} {nic} {settings if 'FI_CXI' in settings or 'SHARP' in settings else ''}"
             yield _batch(table, chosen, machine, op, dtype, (int(nodes), int(per_node)), (words, rate, nics), settings)
 
 
