@@ -3,6 +3,7 @@
 from collections import Counter
 from statistics import mean
 
+import numpy as np
 import pytest
 
 from simgpu import Catalogue, InputError, Plan, load_cluster, simulate
@@ -10,6 +11,7 @@ from simgpu.hardware.layout import Layout, host_numbers, most_nodes, shortage
 from simgpu.hardware.machine import machine_of
 from simgpu.timing.collectives import calls, collective_time, model_of
 from simgpu.timing.collectives.collisions import most_balls
+from simgpu.timing.collectives.detours import least_time
 from simgpu.timing.collectives.large import LargeCollective
 
 TREES = {
@@ -133,6 +135,36 @@ def test_a_non_blocking_fabric_is_as_good_as_another_and_oversubscription_costs_
     rate = layout.uplinks * four.port(four.spec.fabric).bandwidth
     model = calls._model(four, "all_to_all", range(n), "nccl", "bf16")
     assert model.unit_time(("direct", "simple")) == pytest.approx(crossing / n * n / rate, rel=1e-9)
+
+
+@pytest.mark.parametrize("groups", [3, 4, 9])
+def test_detours_reach_what_the_closed_forms_say(groups):
+    """One group to one other: all of its links; each to the next: half of them; even traffic goes straight."""
+    one, ring = np.zeros((2, 2)), np.roll(np.eye(groups), 1, axis=1)
+    one[0, 1] = 6.0
+    assert least_time(one, groups) == pytest.approx(6 / (groups - 1), rel=1e-9)
+    assert least_time(ring, groups) == pytest.approx(2 / groups if groups > 3 else 2 / 3, rel=1e-9)
+    assert least_time(1 - np.eye(groups), groups) == pytest.approx(1, rel=1e-9)
+
+
+def test_adaptive_routing_makes_a_dragonfly_no_slower_and_a_job_in_few_groups_faster():
+    seconds = []
+    for routing in ("ideal", {"kind": "adaptive", "efficiency": 1.0}):
+        cluster = load_cluster("h100-dragonfly", cluster__nodes=512, cluster__fabric__routing=routing,
+                               cluster__fabric__core_oversubscription=4)  # fmt: skip
+        seconds.append([float(collective_time(cluster, "all_to_all", n, [1e9]).seconds[0]) for n in (128, 384)])
+    assert seconds[0][0] == seconds[1][0]  # within a group
+    assert seconds[1][1] < 0.5 * seconds[0][1]
+
+
+def test_detours_are_the_same_folded(stage):
+    more = {"cluster.nodes": 512, "cluster.fabric.core_oversubscription": 8,
+            "cluster.placement": {"kind": "listed", "nodes": "node[0-3,32-35]"}}  # fmt: skip
+    plan, adaptive = Plan(dp=64, zero=1), {"cluster.fabric.routing": "adaptive"}
+    bent, straight = (stage.cluster("h100-dragonfly", **more, **routing) for routing in (adaptive, {}))
+    steps = [stage.run(bent, plan, 64, folded=folded).step for folded in (1, 0)]
+    assert steps[0] == pytest.approx(steps[1], rel=1e-9)
+    assert steps[0] < 0.99 * stage.run(straight, plan, 64).step
 
 
 @pytest.mark.parametrize(("flows", "links", "expected"), [(16, 16, 3.1), (64, 64, 3.9), (64, 16, 2.0), (256, 32, 1.8)])

@@ -14,7 +14,7 @@ from itertools import pairwise
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.faults import spines_of
 from simgpu.hardware.topology import Route, Topology
-from simgpu.timing.collectives import between, collisions, schedules, tuner
+from simgpu.timing.collectives import between, collisions, detours, schedules, tuner
 from simgpu.timing.collectives.alone import makespan
 from simgpu.timing.collectives.ideal import Edge, Transport
 from simgpu.timing.collectives.schedules import Schedule
@@ -144,6 +144,8 @@ class CollectiveFlows:
             # the channels work through `work` bytes of data while `sent` bytes go out
             channels = {(gpu, "channels", choice, self.members): lane * out / plan.work for gpu, out in sent.items()}
         channels |= collided
+        found, around = detours.detoured(self.topology, found, choice, self.members)
+        channels |= around
         self._flows[choice] = found, channels
         return found, channels
 
