@@ -54,6 +54,22 @@ def test_a_few_nodes_stand_for_all(name):
             assert few.unit_time(choice) == pytest.approx(whole.unit_time(choice), rel=0.08 if near else 1e-9)
 
 
+@pytest.mark.parametrize("name", ["rails, halved", "rails without a spine", "tree in three tiers"])
+def test_collisions_of_a_few_nodes_are_those_of_all(name):
+    given = TREES.get(name, {"nodes_per_leaf": 4, "oversubscription": 2})
+    cluster = fabric(**given, routing={"kind": "ecmp", "seed": 3, "queue_pairs": 2})
+    slower = 0
+    for kind in KINDS[:4]:
+        whole = model_of(machine_of(cluster).topology(20), kind, range(160))
+        few = LargeCollective(machine_of(cluster), kind, 20)
+        for choice in whole.allowed():
+            if choice != ("tree", "ll"):  # lanes of SMs, see above
+                near = 0.08 if choice == ("tree", "ll128") else 1e-6
+                assert few.unit_time(choice) == pytest.approx(whole.unit_time(choice), rel=near)
+                slower += few.unit_time(choice) > 1.05 * few._evenly(choice)
+    assert slower
+
+
 def test_131072_gpus_cost_what_a_few_nodes_do():
     cluster = load_cluster("h100-fat-tree-3", cluster__nodes=16384, cluster__fabric__radix=128)
     for kind in ("all_reduce", "all_to_all"):

@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from simgpu.errors import InputError, nearest
+from simgpu.hardware.cluster_spec import Routing
 from simgpu.hardware.faults import spines_of
 from simgpu.hardware.topology import Route, Topology
 from simgpu.timing.collectives import between, collisions, detours, schedules, tuner
@@ -154,15 +155,15 @@ class CollectiveFlows:
         fabric, layout = self.topology.cluster.spec.fabric, self.topology.layout
         if fabric is None or layout is None or fabric.routing.kind != "ecmp":
             return {}
-        pairs, most = self.kind in PAIRWISE, float(collisions.AT_ONCE)
         crossing = [
             (i, flow)
             for i, flow in enumerate(self.schedule(choice[0]).flows)
             if flow.route.via == "network" and collisions.crossed(self.topology, flow.route)
         ]
-        channels = 1 if pairs else max(round(self._communicator.channels / max(self.topology.whole_rails, 1)), 1)
-        parts = channels * fabric.routing.queue_pairs
-        counted = [(flow.route, min(flow.times, most) if pairs else flow.times) for _, flow in crossing]
+        parts = self._hashed_parts(fabric.routing)
+        counted = [(flow.route, flow.times) for _, flow in crossing]
+        if self.kind in PAIRWISE:
+            counted = [(route, some) for (route, _), some in zip(counted, collisions.at_once(counted), strict=True)]
         # groups like this one on the other GPUs of the nodes send at the same time
         beside = self.topology.cluster.gpus_per_node / max(map(len, self._nodes))
         drawn = [(route, count * beside) for route, count in counted]
@@ -175,6 +176,12 @@ class CollectiveFlows:
             rates[edge] = rates.get(edge, 0.0) + at_once * each
             found[i] = found[i]._replace(edges=(*found[i].edges, edge))
         return rates
+
+    def _hashed_parts(self, routing: Routing) -> int:
+        """Parts of a flow that are hashed by themselves: queue pairs of each channel of a NIC."""
+        rails = max(self.topology.whole_rails, 1)
+        channels = 1 if self.kind in PAIRWISE else max(round(self._communicator.channels / rails), 1)
+        return channels * routing.queue_pairs
 
     def _far_lane(self, choice: Choice, route: Route, channels: dict[Edge, float]) -> Edge | None:
         """What channels pass on to the network: those of NVLS of a node, those of a pair of ranks; else None."""
