@@ -101,24 +101,26 @@ def test_switches_that_reduce_carry_each_part_once_whatever_the_nodes(name):
         collective_time(fabric(), "all_reduce", 16, [8.0], algorithm="collnet")
 
 
+def rate_of(cluster, kind):
+    """Bytes a second of the payload, whatever launch and hops take: of twice the bytes, what they take longer."""
+    once, twice = collective_time(cluster, kind, 16, [1e9, 2e9], protocol="ideal").seconds
+    return 1e9 / (twice - once)
+
+
 @pytest.mark.parametrize(("dims", "links"), [([4, 4], 2), ([2, 4, 2], 3), ([16], 1)])
 def test_rings_in_a_torus_take_what_the_closed_form_says(tmp_path, dims, links):
     cluster = alone(tmp_path, f"kind: torus, link: ethernet-200g, lanes: 1, dims: {dims}")
     rate = cluster.port(cluster.spec.fabric).bandwidth
-    (reduced,) = collective_time(cluster, "all_reduce", 16, [1e18], protocol="ideal").algbw
-    assert reduced == pytest.approx(rate * links * 16 / 15, rel=1e-6)  # launch and hops are 1e-9 of it
-    (gathered,) = collective_time(cluster, "all_gather", 16, [1e18], protocol="ideal").algbw
-    assert gathered == pytest.approx(2 * reduced, rel=1e-6)
-    (exchanged,) = collective_time(cluster, "all_to_all", 16, [1e18], protocol="ideal").algbw
-    assert exchanged == pytest.approx(8 * rate / max(dims), rel=1e-6)
+    assert rate_of(cluster, "all_reduce") == pytest.approx(rate * links * 16 / 15, rel=1e-9)
+    assert rate_of(cluster, "all_gather") == pytest.approx(2 * rate * links * 16 / 15, rel=1e-9)
+    assert rate_of(cluster, "all_to_all") == pytest.approx(8 * rate / max(dims), rel=1e-9)
 
 
 def test_direct_exchange_in_a_full_mesh_takes_what_the_closed_form_says(tmp_path):
     cluster = alone(tmp_path, "kind: full_mesh, link: ethernet-200g, lanes: 1")
     rate = cluster.port(cluster.spec.fabric).bandwidth
     for kind, rounds in (("all_reduce", 2), ("all_gather", 1), ("all_to_all", 1)):
-        (found,) = collective_time(cluster, kind, 16, [1e18], protocol="ideal").algbw
-        assert found == pytest.approx(16 * rate / rounds, rel=1e-6)
+        assert rate_of(cluster, kind) == pytest.approx(16 * rate / rounds, rel=1e-9)
 
 
 SMALL = {
@@ -223,6 +225,24 @@ def test_a_lost_nic_takes_a_rail_from_rings_and_half_of_a_port_from_pairs():
     ]
     assert unit[1]["ring", "simple"] == pytest.approx(8 / 7 * unit[0]["ring", "simple"], rel=1e-9)
     assert unit[1]["direct", "simple"] == pytest.approx(2 * unit[0]["direct", "simple"], rel=1e-9)
+
+
+ON = {
+    "tree": {"topology": "fat-tree", "nodes_per_leaf": 4, "oversubscription": 4},
+    "tree in three tiers": {"topology": "fat-tree", "radix": 16, "nodes_per_leaf": 1, "tiers": 3},
+    "rails only": {"topology": "rail-only", "nodes_per_leaf": 4},
+    "dragonfly": {"topology": "dragonfly", "radix": 16, "nodes_per_leaf": 1, "core_oversubscription": 4},
+    "hashed": {"nodes_per_leaf": 4, "oversubscription": 2, "routing": {"kind": "ecmp", "seed": 2}},
+    "reducing": {"nodes_per_leaf": 4, "sharp": True},
+}
+
+
+@pytest.mark.parametrize("plan", [Plan(dp=64, zero=1), Plan(tp=8, pp=2, dp=4, sequence_parallel=True)])
+@pytest.mark.parametrize("name", ON)
+def test_folded_steps_are_those_of_every_rank_on_every_fabric(stage, name, plan):
+    cluster = stage.cluster("dgx-h100-ib", **{f"cluster.fabric.{key}": value for key, value in ON[name].items()})
+    steps = [stage.run(cluster, plan, 64, folded=folded).step for folded in (1, 0)]
+    assert steps[0] == pytest.approx(steps[1], rel=1e-9)
 
 
 FAULTS = ({"node": 0, "nic": 0}, {"node": 5, "nic": 3, "rate": 0.5}, {"node": 2, "gpu": 3, "rate": 0.8},

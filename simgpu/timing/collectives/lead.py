@@ -49,7 +49,7 @@ class CollectiveLead(CollectiveFlows):
     def _pairs(self, choice: Choice, size: Array) -> Array:
         c, part = self.constants, size / self.n if self.kind == "all_to_all" else size
         peers = self.n - 1 if self.kind == "all_to_all" else 1
-        fixed = c["launch_latency"] + c["pair_latency"] + c["pair_peer_latency"] * peers
+        fixed: Array | float = c["launch_latency"] + c["pair_latency"] + c["pair_peer_latency"] * peers
         if self.kind == "all_to_all":
             largest, inject = self._fabric.inject
             far = self.n - min(map(len, self._nodes))
