@@ -6,7 +6,7 @@ from statistics import mean
 import numpy as np
 import pytest
 
-from simgpu import Catalogue, InputError, Plan, load_cluster, simulate
+from simgpu import Catalogue, InputError, Plan, import_machine, load_cluster, simulate
 from simgpu.hardware.layout import Layout, host_numbers, most_nodes, shortage
 from simgpu.hardware.machine import machine_of
 from simgpu.timing.collectives import calls, collective_time, model_of
@@ -288,3 +288,19 @@ def test_fat_trees_reach_the_hosts_of_the_formula(radix, tiers, hosts):
 
 def test_hosts_as_slurm_writes_them():
     assert host_numbers("gpu[001-003,010],gpu4,7-8") == [1, 2, 3, 10, 4, 7, 8]
+
+
+@pytest.mark.parametrize(("shape", "algorithm", "steps"), [("Ring", "ring", 14), ("FullyConnected", "direct", 2)])
+def test_cases_of_astra_sim_take_its_formulas(tmp_path, shape, algorithm, steps):
+    """Ring on a ring: 2 (n - 1) hops, 2 (n - 1) / n of the payload both ways; direct on all pairs: 2 hops, 2 / n."""
+    file = tmp_path / "network.yml"
+    file.write_text(f"topology: [ {shape} ]\nnpus_count: [ 8 ]\nbandwidth: [ 50.0 ]\nlatency: [ 500.0 ]\n")
+    cluster = import_machine(file, gpu="h100-sxm").cluster
+    way = machine_of(cluster).topology(1).route(0, 1)
+    (edge,) = way.edges
+    rate = machine_of(cluster).topology(1).graph.edges[edge]["bandwidth"]
+    crossing = steps / 8 / 2 if algorithm == "ring" else 2 / 8
+    sizes = np.array([1e3, 1e6, 1e9])
+    seconds = collective_time(cluster, "all_reduce", 8, sizes, algorithm=algorithm, protocol="ideal").seconds
+    launch = cluster.kernel.launch_overhead.si
+    assert seconds == pytest.approx(launch + steps * way.latency + crossing * sizes / rate, rel=1e-9)
