@@ -301,6 +301,8 @@ def test_the_command_ends_in_one_where_something_is_below(put, tmp_path):
         ("hello\n", "holds nothing that is known; expected a log of nccl-tests"),
         ("# size count type\n", "holds no rows of nccl-tests"),
         ("Running host_to_device_memcpy_ce.\n\n", "holds no matrix of nvbandwidth"),
+        ("50.0%  proc'd: abc (xyz Gflop/s)   errors: 0   temps: 3 C\n", "holds no rate of gpu_burn or of a product"),
+        ("1e9.. TFLOPS @ 10x10x10 1.2.3 TFLOPS @ 5x5x5\n9 TFLOPS @ 0x1x1\n", "holds nothing that is known"),
         (p2p().replace("     7 ", "    63 "), "has GPU 63; a node of 'dgx-h100' has 8"),
         (
             " #bytes     #iterations    BW peak[Gb/sec]    BW average[Gb/sec]\n",

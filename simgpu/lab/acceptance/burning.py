@@ -36,12 +36,15 @@ SHAPES = 2000
 """Most shapes of a finder that become checks."""
 
 _SNAPSHOT = re.compile(r"proc'd:\s(?P<rates>[^%]*?)\s+errors:\s(?P<errors>[^%]*?)\s+temps:")
-_RATE = re.compile(r"\(\s*(-?\d+) Gflop/s\)")
-_ERRORS = re.compile(r"(-?\d+)(\s*\([^)]*\))?")
+_RATE = re.compile(r"\(\s*(-?\d{1,9}) Gflop/s\)")
+_ERRORS = re.compile(r"(-?\d{1,20})(\s*\([^)]*\))?")
 _NAME = re.compile(r"^GPU \d+: (.+) \(UUID: ")
 _TESTED = re.compile(r"^\s*GPU (\d+): FAULTY")
 _MODE = re.compile(r"using (FLOATS|DOUBLES)(, using Tensor Cores)?")
-_FOUND = re.compile(r"([\d.]+)(?:\(mean\)[^@]*| (?:TFLOPS|TFLOP/s)) @ (\d+)x(\d+)x(\d+)")
+_SIDE = r"([1-9]\d{0,6})"
+_FOUND = re.compile(
+    rf"(?<![\d.])(\d{{1,7}}(?:\.\d+)?)(?:\(mean\)[^@]*| (?:TFLOPS|TFLOP/s)) @ {_SIDE}x{_SIDE}x{_SIDE}\b"
+)
 _DTYPE = re.compile(r"dtype[=: ]+(?:torch\.)?(\w+)")
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float64": "fp64",
            "float8_e4m3fn": "fp8", "float8_e4m3fnuz": "fp8"}  # fmt: skip
@@ -95,13 +98,14 @@ def checks(file: Path, cluster: Cluster, catalogue: Catalogue) -> Iterator[Check
             shapes[int(m), int(n), int(k)] = (float(rate), number)
             if len(shapes) > SHAPES:
                 raise InputError(f"holds more than {SHAPES:,} shapes", file=file, line=number)
+    if not burnt.rates and not shapes:
+        raise InputError("holds no rate of gpu_burn or of a product", file=file)
     if burnt.rates:
         yield from _burnt(file, burnt, cluster)
     for (m, n, k), (rate, number) in shapes.items():
-        if min(m, n, k) > 0:
-            predicted, low, high = _product(cluster, (m, n, k), dtype)
-            yield Check(str(file), f"product {m} x {n} x {k} in {dtype}", "GPU", rate * 1e12, "FLOP/s", predicted, low,
-                        high, note=f"line {number}")  # fmt: skip
+        predicted, low, high = _product(cluster, (m, n, k), dtype)
+        yield Check(str(file), f"product {m} x {n} x {k} in {dtype}", "GPU", rate * 1e12, "FLOP/s", predicted, low,
+                    high, note=f"line {number}")  # fmt: skip
 
 
 def _burnt(file: Path, burnt: Burnt, cluster: Cluster) -> Iterator[Check]:
