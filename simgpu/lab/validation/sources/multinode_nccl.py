@@ -162,6 +162,11 @@ SOURCE = Source(
             where=lambda n: n["nodes"] == 2 and n["size_bytes"] == 2**20 and n["slow"] > 1,
         ),
         Reason(
+            "one size three times slower than those on both sides of it: the log stumbled",
+            "all_reduce",
+            where=lambda n: n["nodes"] == 2 and n["size_bytes"] == 2**17 and n["slow"] < 1,
+        ),
+        Reason(
             "a few hundred bytes, faster than other logs of the same network: not explained",
             "all_gather",
             where=lambda n: n["nodes"] == 2 and n["size_bytes"] <= 512 and n["slow"] > 1,
