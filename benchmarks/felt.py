@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from rich.console import Console
@@ -65,8 +66,24 @@ def warm_prefill() -> Callable[[], object]:
     return lambda: simgpu.simulate(cluster, simgpu.Prefill(batch=1, tokens=4096), model, plan)
 
 
-WARM = {"training step of GPT-3 on 1,024 GPUs": (warm_step, 10.0), "prefill at TP 8": (warm_prefill, 2.0)}
-"""Calls that were made before with the same arguments, and the goal in ms."""
+def large_collectives() -> Callable[[], object]:
+    """1 GiB of all-reduce and all-to-all over 16,384 H100, on a cluster that is new each time."""
+    nodes = count(2048)
+
+    def work() -> None:
+        cluster = simgpu.load_cluster("h100-fat-tree-3", cluster__nodes=next(nodes), cluster__fabric__radix=128)
+        for kind in ("all_reduce", "all_to_all"):
+            simgpu.time_collective(cluster, kind, [2.0**30], 16_384)
+
+    return work
+
+
+WARM = {
+    "training step of GPT-3 on 1,024 GPUs": (warm_step, 10.0),
+    "prefill at TP 8": (warm_prefill, 2.0),
+    "1 GiB all-reduce and all-to-all on 16,384 GPUs": (large_collectives, 500.0),
+}
+"""Calls that were made before, with the same arguments but for the cluster of the last, and the goal in ms."""
 
 
 def warmed(make: Callable[[], Callable[[], object]]) -> float:

@@ -107,7 +107,7 @@ class Scenario(BaseModel):
     plan: PlanFields = PlanFields()
     dtype: Dtype = "bf16"
     accumulate: Accumulate | None = None
-    algorithm: Literal["auto", "ring", "tree", "nvls", "direct"] = "auto"
+    algorithm: Literal["auto", "ring", "tree", "nvls", "collnet", "direct"] = "auto"
     protocol: Literal["auto", "ll", "ll128", "simple", "ideal"] = "auto"
     clocks: Literal["sustained", "burst"] | None = None
     framework: Annotated[str, Field(min_length=1)] = "megatron"

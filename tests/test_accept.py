@@ -187,6 +187,68 @@ def test_lost_links_of_topo(put):
     assert done.findings == ("GPU2: shows 0 of 126 links to the others (nvidia-smi topo -m)",)
 
 
+def moved(text, gpu=3):
+    """The matrix of a node of which one adapter stands at the root complex."""
+    rows = [line.split("\t") for line in text.splitlines()]
+    for row in rows:
+        if row[0] == f"GPU{gpu}":
+            row[1 + 8 + gpu] = "NODE"
+        if row[0] == f"NIC{gpu}":
+            row[1 + gpu] = "NODE"
+    return "\n".join("\t".join(row) for row in rows)
+
+
+def test_adapters_that_are_far_from_their_gpu_are_named_with_the_node(put):
+    text = matrix_text(H100, legend=False)
+    files = [put(text, "node9.txt"), put(moved(text), "node10.txt")]
+    (said,) = held("dgx-h100", *files).findings
+    assert said.startswith("node10 GPU3: has no adapter on its PCIe switch, the nearest is NODE")
+    lines = [f"node{n}: {row}" for n, one in ((9, text), (10, moved(text))) for row in one.splitlines() if row]
+    assert held("dgx-h100", put("\n".join(lines))).findings == (said,)
+    bare_of_adapters = "\n".join("\t".join(row.split("\t")[:9]) for row in text.splitlines() if "NIC" not in row[:4])
+    assert not held("dgx-h100", put(bare_of_adapters)).below
+
+
+def burnt(rates, errors=None, mode="FLOATS", name="NVIDIA H100 80GB HBM3"):
+    """What gpu_burn prints."""
+    errors = errors or [0] * len(rates)
+    head = [f"GPU {i}: {name} (UUID: GPU-{i})" for i in range(len(rates))]
+    head.append(
+        f"Initialized device 0 with 81090 MB of memory (80400 MB available, using 72000 MB of it), using {mode}"
+    )
+    said = [" - ".join(f"2261 ({rate} Gflop/s)" for rate in ([0] * len(rates), rates)[i > 0]) for i in range(5)]
+    wrong = " - ".join(f"{count}  (WARNING!)" if count else "0" for count in errors)
+    return "\n".join(
+        [*head, *(f"{20 * i}.0%  proc'd: {one}   errors: {wrong}   temps: 38 C " for i, one in enumerate(said))]
+    )
+
+
+def test_gpus_that_burn_slowly_or_wrongly_are_named(put):
+    assert not held("dgx-h100", put(burnt([51000] * 8))).below
+    done = held("dgx-h100", put(burnt([51000] * 6 + [40000, 50000], [0] * 7 + [12])))
+    assert [one.split(",")[0] for one in done.findings] == [
+        "GPU6: 40 TFLOP/s",
+        "GPU7: computes wrong: 12 errors (gpu_burn",
+    ]
+    assert held("dgx-h100", put(burnt([51000] * 8, mode="FLOATS, using Tensor Cores"))).below  # tf32 has 350
+    with pytest.raises(InputError, match="is of 'NVIDIA A100-SXM4-80GB'; 'dgx-h100' has h100-sxm"):
+        held("dgx-h100", put(burnt([18000] * 8, name="NVIDIA A100-SXM4-80GB")))
+    with pytest.raises(InputError, match="burns 9 GPUs; a node of 'dgx-h100' has 8"):
+        held("dgx-h100", put(burnt([51000] * 9)))
+    found = "mean: {} TFLOPS @ 4096x8192x8192 (MxNxK)\n"
+    assert not held("dgx-h100", put(found.format(690.0))).below and held("dgx-h100", put(found.format(400.0))).below
+
+
+def test_an_adapter_is_told_with_the_gpu_whose_memory_it_sends(put):
+    cuda = "Picking device No. {}\n[pid = 1, dev = {}] device name = [NVIDIA H100]\n"
+    text = "".join(
+        cuda.format(i, i) + PERF.format(f"mlx5_{i}", rate := 190.0 if i == 5 else 391.0, rate) for i in range(8)
+    )
+    done = held("dgx-h100-ib", put(text))
+    assert [one.place for one in done.checks] == [f"mlx5_{i} and GPU{i}" for i in range(8)]
+    assert [one.place for one in done.checks if one.below] == ["mlx5_5 and GPU5"]
+
+
 def test_stream_and_tables_of_kernels(put):
     stream = "BabelStream\nArray size: 268.4 MB (=0.3 GB)\nFunction    MBytes/sec  Min (sec)   Max         Average\n"
     good, bad = (
@@ -239,6 +301,8 @@ def test_the_command_ends_in_one_where_something_is_below(put, tmp_path):
         ("hello\n", "holds nothing that is known; expected a log of nccl-tests"),
         ("# size count type\n", "holds no rows of nccl-tests"),
         ("Running host_to_device_memcpy_ce.\n\n", "holds no matrix of nvbandwidth"),
+        ("50.0%  proc'd: abc (xyz Gflop/s)   errors: 0   temps: 3 C\n", "holds no rate of gpu_burn or of a product"),
+        ("1e9.. TFLOPS @ 10x10x10 1.2.3 TFLOPS @ 5x5x5\n9 TFLOPS @ 0x1x1\n", "holds nothing that is known"),
         (p2p().replace("     7 ", "    63 "), "has GPU 63; a node of 'dgx-h100' has 8"),
         (
             " #bytes     #iterations    BW peak[Gb/sec]    BW average[Gb/sec]\n",

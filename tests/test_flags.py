@@ -51,6 +51,7 @@ TABLE = {  # what beside its own flags a command has
     "mfu": "format",
     "what-breaks": "set format quiet",
     "share": "set format quiet",
+    "place": "set format quiet",
 }
 SPELT = {
     "set": ["--set"],

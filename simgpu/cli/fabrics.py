@@ -1,4 +1,4 @@
-"""Commands about fabrics: what-breaks, share."""
+"""Commands about fabrics: what-breaks, share, place."""
 
 from __future__ import annotations
 
@@ -79,3 +79,42 @@ def share(folders: tuple[str, ...], file: str, settings: tuple[str, ...], style:
         print_csv(done["rows"], sys.stdout)
     else:
         print_shared(done, sys.stdout)
+
+
+@main.command(
+    short_help="Search where the nodes of a job should stand.",
+    epilog="Example: simgpu place placement --free 'node[4-9,20-99]'",
+)
+@file_argument
+@set_option
+@click.option("--case", "number", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Row.")
+@click.option("--free", default="", metavar="NODES", help="Nodes that are free, as Slurm lists them. Default: all.")
+@click.option(
+    "--tries", type=click.IntRange(1, 1000), default=12, show_default=True, metavar="N", help="Placements to simulate."
+)
+@format_option("table", "json", "csv")
+@quiet_option
+@click.pass_obj
+@one_line_errors
+def place(
+    folders: tuple[str, ...], file: str, settings: tuple[str, ...], number: int, free: str, tries: int, style: str,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """Search the placement of a training job's nodes on its fabric that makes the step shortest.
+
+    Prints the nodes in the order of ranks, for `cluster.placement` or a host file, and what they buy.
+    """
+    from simgpu.render.data import print_csv, print_json
+    from simgpu.render.failures import print_placed
+    from simgpu.study.search.ranked import open_experiment
+    from simgpu.study.whatif.placing import place as placed
+
+    catalogue = open_catalogue(folders)
+    with progress_bar(quiet) as progress:
+        done = placed(open_experiment(file, settings, catalogue), number, free, tries, catalogue, progress).document()
+    if style == "json":
+        print_json(done, sys.stdout)
+    elif style == "csv":
+        print_csv(done["rows"], sys.stdout)
+    else:
+        print_placed(done, sys.stdout)

@@ -149,8 +149,9 @@ def accept(
 ) -> None:
     """Say which link, adapter or GPU of CLUSTER is below what it should do, by how much, beyond its interval or not.
 
-    Reads logs of nccl-tests, p2pBandwidthLatencyTest, nvbandwidth, ib_write_bw and BabelStream, tables of kernels as
-    simgpu measure writes them, and nvidia-smi topo -m; what mpirun, srun or kubectl put before lines is taken off.
+    Reads logs of nccl-tests, p2pBandwidthLatencyTest, nvbandwidth, ib_write_bw, BabelStream, gpu_burn and mamf-finder,
+    tables of kernels as simgpu measure writes them, and nvidia-smi topo -m of one node or several; what mpirun, srun
+    or kubectl put before lines is taken off.
 
     Ends with exit code 1 where something is below.
     """

@@ -316,7 +316,9 @@ def _plan_measurements(name: str, number: int, settings: tuple[str, ...], catalo
 @click.option("--maxbytes", "-e", default="8G", show_default=True, metavar="SIZE", help="Largest size.")
 @click.option("--stepfactor", "-f", default=2.0, show_default=True, help="Factor from one size to the next.")
 @click.option("--dtype", "-d", default="float", show_default=True, help="Data type, as nccl-tests or simgpu call it.")
-@click.option("--algorithm", default="auto", show_default=True, help="Algorithm: auto, ring, tree, nvls, direct.")
+@click.option(
+    "--algorithm", default="auto", show_default=True, help="Algorithm: auto, ring, tree, nvls, collnet, direct."
+)
 @click.option("--protocol", default="auto", show_default=True, help="Protocol: auto, ll, ll128, simple, ideal.")
 @click.option("--library", default="nccl", show_default=True, help="nccl, or custom (kernels of serving frameworks).")
 @click.option(

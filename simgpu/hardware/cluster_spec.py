@@ -88,6 +88,7 @@ class FabricSpec(Port):
     planes: Positive = 1  # fabrics side by side, each with a port of every NIC
     dims: Annotated[list[Positive], Field(max_length=6)] = []
     routing: Routing = Routing()
+    sharp: Plain = None  # switches reduce (NVIDIA SHARP, NCCL's CollNet); default: they do not
     pxn: Plain = None  # to another rail over NVLink first (NCCL's PXN); default: only where there is no other way
 
     @model_validator(mode="before")
@@ -126,6 +127,10 @@ class FabricSpec(Port):
             raise ValueError("'dragonfly' needs a radix")
         if self.core_oversubscription is not None and self.tiers == 2 and self.topology != "dragonfly":
             raise ValueError("core_oversubscription is of three tiers, or of 'dragonfly'")
+        if self.sharp and not tree:
+            raise ValueError(f"switches of '{self.topology}' do not reduce; sharp is of fabrics with leaf switches")
+        if self.sharp and self.routing.kind == "ecmp":
+            raise ValueError("sharp is of InfiniBand, whose ways are set; expected routing other than 'ecmp'")
         if self.routing.kind == "ecmp" and not tree:
             raise ValueError(f"'{self.topology}' has no equal ways for 'ecmp'; expected ideal")
         return self

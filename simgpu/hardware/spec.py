@@ -70,6 +70,11 @@ class LinkSpec(CatalogueFile):
     proxy_latency: Seconds | None = None  # what the flush of protocol Simple adds to a hop
     step_latency: Seconds | None = None  # least that a step of a ring takes, in nodes too: the CPU threads keep pace
     peer_latency: Seconds | None = None  # what every GPU of another node adds to an all-to-all
+    inject_bytes: Bytes | None = None  # messages up to this are copied by the CPU into what it posts
+    inject_latency: Seconds | None = None  # what that adds for every GPU of another node in an all-to-all
+    rendezvous_bytes: Bytes | None = None  # larger messages wait until sender and receiver have met
+    rendezvous_latency: Seconds | None = None  # what that adds to a hop
+    pair_fraction: Fraction | None = None  # of the payload rate, what all-to-alls reach
     plugin_latency: Seconds | None = None  # what the network's plugin reports to NCCL, which chooses by it
 
 

@@ -23,3 +23,24 @@ def bare(line: str) -> str:
     ('# nThread 1', '           8 ', '# size')
     """
     return _PREFIXES.sub("", line)
+
+
+_HOST = re.compile(r"^(?!NIC\d|GPU\d)([A-Za-z][\w.-]*\d): ?")
+
+
+def by_host(text: str) -> dict[str, str]:
+    r"""What each host printed, where pdsh or clush put its name before every line; else all of it, of no host.
+
+    >>> by_host("n1: a\nn2: b\nn1: c")
+    {'n1': 'a\nc', 'n2': 'b'}
+    >>> by_host("a\nn1: b")
+    {'': 'a\nn1: b'}
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        named = _HOST.match(line)
+        if named is None:
+            return {"": text}
+        found.setdefault(named[1], []).append(line[named.end() :])
+    return {host: "\n".join(said) for host, said in found.items()} or {"": text}

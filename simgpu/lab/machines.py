@@ -8,6 +8,7 @@ mesh as the words say, else a PCIe box with up to four GPUs on the root ports of
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from simgpu.catalog import Catalogue
@@ -25,6 +26,9 @@ _RATES = {
     "slingshot": {25: "11"},
 }
 """Links by GB/s per direction."""
+
+MATCHED = 64
+"""Nodes of a job on Slingshot whose messages its adapters match themselves; in larger ones the CPUs do."""
 
 BOARD = 8
 """GPUs that one board takes at most. A larger node is a rack of trays, as GB200 NVL72."""
@@ -91,8 +95,8 @@ def network_cluster(catalogue: Catalogue, gpu: str, nodes: int, per_node: int, n
     They are the smallest of the catalogue with this GPU, room for `per_node` and adapters, else a board of such
     modules, else a plain box.
 
-    `network` is what is said of it ('RoCE 400G', 'IB NDR', 'EFA v2', 'Slingshot 11'), `rate` what the adapters of a
-    node carry together, bytes/s per direction.
+    `network` is what is said of it ('RoCE 400G', 'IB NDR', 'EFA v2', 'Slingshot 11', with 'SHARP' of its switches),
+    `rate` what the adapters of a node carry together, bytes/s per direction.
     """
     spec = catalogue.spec("gpus", gpu)
     assert isinstance(spec, GPUSpec)
@@ -103,11 +107,17 @@ def network_cluster(catalogue: Catalogue, gpu: str, nodes: int, per_node: int, n
     assert node.nic is not None
     each = rate / node.nic_count
     name = _network_link(words, each / 1e9)
+    if "slingshot" in name and ("match_mode=software" in words or nodes > MATCHED):
+        name += "-software"
     link = catalogue.spec("links", name)
     assert isinstance(link, LinkSpec)
     port = Port.model_validate({"link": name, "lanes": _count(each / link.lane_bandwidth.si)})
     nic = node.nic.model_copy(update={"port": port})
-    return _assembled(catalogue, spec, nodes, node.model_copy(update={"nic": nic}))
+    made = _assembled(catalogue, spec, nodes, node.model_copy(update={"nic": nic}))
+    if "sharp" in words and made.spec.fabric is not None:
+        fabric = made.spec.fabric.model_copy(update={"sharp": True})
+        made = replace(made, spec=made.spec.model_copy(update={"fabric": fabric}))
+    return made
 
 
 def nodes_with(catalogue: Catalogue, gpu: str) -> list[NodeSpec]:
@@ -156,7 +166,7 @@ def _sockets_of(gpu: GPUSpec) -> tuple[object, ...]:
 def _network_link(words: str, rate: float) -> str:
     """Name of the link nearest to a rate in GB/s, of the family that the words name."""
     family = "infiniband" if re.search(r"\b(infiniband|hdr|ndr|xdr|ib)\b", words) else "ethernet"
-    family = next((one for one in ("efa", "slingshot") if one in words), family)
+    family = next((one for one in ("efa", "slingshot") if re.search(rf"\b{one}", words)), family)
     if family == "efa" and re.search(r"\bv[12]\b", words):
         rate = 12.5
     return f"{family}-{_RATES[family][min(_RATES[family], key=lambda known: abs(known - rate))]}"

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from simgpu.timing.parts import Array
 
 _NAMES = {"fp32": "float", "fp16": "half", "bf16": "bfloat16", "int8": "int8", "fp64": "double", "fp8": "f8e4m3"}
-_WORDS = {"ring": "Ring", "tree": "Tree", "nvls": "NVLS", "direct": "P2P", "ll": "LL", "ll128": "LL128"}
+_WORDS = {
+    "ring": "Ring",
+    "tree": "Tree",
+    "nvls": "NVLS",
+    "collnet": "CollNet",
+    "direct": "P2P",
+    "ll": "LL",
+    "ll128": "LL128",
+}
 
 
 MAX_SIZES = 10_000
@@ -147,13 +155,13 @@ def interval(
     """
     import numpy as np
 
-    from simgpu.timing.collectives.model import BETWEEN_NODES
+    from simgpu.timing.collectives.between import measured_on
     from simgpu.timing.uncertainty import spread
 
     if protocol == "ideal":
         return np.ones(seconds.shape), np.ones(seconds.shape)
     kernel = cluster.kernel
-    regime, measured = kernel.regime("collective", library), f"{library} {BETWEEN_NODES}" if far else library
+    regime, measured = kernel.regime("collective", library), f"{library} {measured_on(cluster)}" if far else library
     seen = kernel.by_user("collective", library)
     factors = spread(
         collective,

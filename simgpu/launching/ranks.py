@@ -24,9 +24,11 @@ def environment(asked: Asked) -> list[str]:
     NCCL chooses algorithm and protocol by itself. A row that fixes them was predicted with that choice.
     """
     scenario, lines = asked.scenario, []
-    algorithms = {"ring": "Ring", "tree": "Tree", "nvls": "NVLS"}
+    algorithms = {"ring": "Ring", "tree": "Tree", "nvls": "NVLS", "collnet": "CollnetChain"}
     if scenario.algorithm in algorithms:
         lines.append(f"export NCCL_ALGO={algorithms[scenario.algorithm]}  # algorithm: {scenario.algorithm}")
+    if scenario.algorithm == "collnet":
+        lines.append("export NCCL_COLLNET_ENABLE=1  # switches reduce, by the plugin of SHARP")
     protocols = {"ll": "LL", "ll128": "LL128", "simple": "Simple"}
     if scenario.protocol in protocols:
         lines.append(f"export NCCL_PROTO={protocols[scenario.protocol]}  # protocol: {scenario.protocol}")

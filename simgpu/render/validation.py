@@ -46,6 +46,18 @@ def print_scores(groups: Groups, title: str, out: IO[str]) -> None:
     _print(title, [*words, "rows", *(f"{name} %" for name in SHARES.values()), "constants"], cells, 4, out)
 
 
+def print_between_nodes(rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
+    """Print the errors of collectives between nodes, of all and by size, operation, nodes and network."""
+    shares = ("median_ape", "mape", "median_by_source", "bias", "coverage80")
+    cells = [
+        [row["by"], row["group"], f"{row['rows']:,}", str(row["sources"])]
+        + [percent(row[name], signed=name == "bias") for name in shares]
+        for row in rows
+    ]
+    names = ["by", "", "rows", "sources", "median %", "mean %", "by source %", "bias %", "cover %"]
+    _print("Collectives between nodes, 1 KiB to 16 GiB", names, cells, 2, out)
+
+
 def print_intervals(rows: Sequence[Mapping[str, Any]], outsider: Mapping[str, Any] | None, out: IO[str]) -> None:
     """Whether the intervals hold, and how wide they are, by class and distance; then what an outsider meets."""
     from simgpu.render.table import print_notes

@@ -9,7 +9,7 @@ holds, by class, the standard deviation of log(measured / predicted) of each lay
     architecture  no row of this class was measured on a GPU of this architecture
     software      no row was measured with this library, engine, version or framework
     experts       a mixture of experts in software whose mixtures nobody measured
-    nodes         a collective that leaves its node
+    nodes         a collective that leaves its node; `nodes long`: one of more than 200 us, where rates decide
     queue         of first tokens: a saturated server, whose wait has no bound, or prompts that other GPUs take
     library       of kernels in such software: shapes about the median of the library, each for itself
     stretch       of kernels: spread about the median, of a new architecture over that of a measured one (a factor)
@@ -39,6 +39,7 @@ TABLE = Path(__file__).with_name("components.csv")
 
 SOURCE, RELATIVE, ARCHITECTURE = "source", "relative", "architecture"
 SOFTWARE, EXPERTS, NODES, QUEUE = "software", "experts", "nodes", "queue"
+NODES_LONG = "nodes long"
 LIBRARY, STRETCH, WITHIN = "library", "stretch", "within"
 LAYERS = (ARCHITECTURE, RELATIVE, SOFTWARE, EXPERTS, QUEUE, NODES, SOURCE)
 """What a prediction can be far in, the farthest first."""

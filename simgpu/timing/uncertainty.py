@@ -31,6 +31,7 @@ from simgpu.timing.distance import (
     EXPERTS,
     LIBRARY,
     NODES,
+    NODES_LONG,
     OF,
     QUEUE,
     RATES,
@@ -231,6 +232,8 @@ def residual(
         for row in _own(op, stratum, architecture, library):
             low = min(low, -hypot(log(row.low), reached))
             high = max(high, hypot(log(row.high), reached))
+    if NODES in layers and stratum == STRATA[-1] and component(of, NODES_LONG).sd:
+        layers = (layers - {NODES}) | {NODES_LONG}
     more = reach(of, (layers - {ARCHITECTURE}) | (set() if seen else {SOURCE}))
     alone = component(of, LIBRARY).reach if SOFTWARE in layers else 0.0
     ends = widened(exp(low), exp(high), hypot(more, alone))

@@ -134,6 +134,8 @@ class Surroundings:
     ) -> Class:  # fmt: skip
         """The class of a link; its last entry is the capacity."""
         place = topology.wires.nodes
+        if edge in channels and edge[0] in place and place[edge[0]]["kind"] == "spine":  # with detours by other groups
+            return tuple(range(self.plan.pp)), "fabric", edge[2], channels[edge]
         if edge in channels:
             rank = nodes[edge[0]] if edge[0] in nodes else here[edge[0]]  # what a node passes on, or a GPU
             return (self._stage_of(rank),), "lane", edge[1], edge[2], channels[edge]

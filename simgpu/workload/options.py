@@ -59,7 +59,7 @@ class RunOptions:
     dtype, accumulate
         Number format of weights and activations, and what products are summed in (default: fp32, int32 for int8).
     algorithm
-        How collectives run: 'auto' (what NCCL would choose), 'ring', 'tree', 'nvls', or 'direct'.
+        How collectives run: 'auto' (what NCCL would choose), 'ring', 'tree', 'nvls', 'collnet', or 'direct'.
     protocol
         Protocol of collectives: 'auto', 'll', 'll128', 'simple'; or 'ideal', which takes links at their plain rates and
         latencies, as back-of-the-envelope sums have it.

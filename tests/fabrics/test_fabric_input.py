@@ -19,6 +19,8 @@ FABRICS = {
     "kind: fat_tree, link: infiniband-ndr, lanes: 1, radix: 64, tiers: 4": "4 is not a whole number from 2 to 3",
     "kind: fat_tree, link: infiniband-ndr, lanes: 1, radix: 64, routing: {kind: ideal, seed: 1}": "are of 'ecmp'",
     "kind: fat_tree, topology: torus, link: infiniband-ndr, lanes: 1": "kind is 'fat_tree' and topology 'torus'",
+    "kind: torus, link: infiniband-ndr, lanes: 1, dims: [4, 4], sharp: true": "switches of 'torus' do not reduce",
+    "kind: rail, link: infiniband-ndr, lanes: 1, radix: 64, sharp: true, routing: ecmp": "sharp is of InfiniBand",
     "kind: rail_only, link: infiniband-ndr, lanes: 1, radix: 64, pxn: false": "has no other way from rail to rail",
 }
 REST = {

@@ -291,7 +291,8 @@ def test_a_send_loads_the_links_of_one_direction_alone(name, pair, protocol):
     (phase,) = collective_phases(hardware, SEND, pair, 1e8, protocol=protocol)
     assert set(loads(phase.flows)) == set(hardware.route(*pair).edges)
     both = collective_phases(hardware, "send_recv", pair, 1e8, protocol=protocol)[0]
-    assert set(loads(both.flows)) == {*hardware.route(*pair).edges, *hardware.route(*pair[::-1]).edges}
+    links = {edge for edge in loads(both.flows) if len(edge) == 2}  # others are lanes of channels
+    assert links == {*hardware.route(*pair).edges, *hardware.route(*pair[::-1]).edges}
 
 
 def test_sends_in_opposite_directions_do_not_slow_each_other_down():
@@ -335,13 +336,17 @@ def test_a_send_has_two_ends():
 
 @pytest.mark.parametrize("per_node", [1, 2, 4, 8])
 def test_a_shift_of_buffers_takes_what_its_slowest_edge_takes(per_node):
-    """`sendrecv_perf`: the edge that leaves a node carries the whole buffer over one NIC, for any number of GPUs."""
+    """`sendrecv_perf`: the edge that leaves a node carries the whole buffer over one NIC, for any number of GPUs.
+
+    Over many nodes a rank has fewer channels for each other, which pass on less than the NIC.
+    """
     where = cluster("dgx-h100-ib")
     hardware = topology_of(where, 10)
-    gpus = [8 * node + gpu for node in range(10) for gpu in range(per_node)]
+    gpus, few = ([8 * node + gpu for node in range(nodes) for gpu in range(per_node)] for nodes in (10, 2))
     nic = hardware.graph.edges["n0.nic0", "leaf0"]["bandwidth"]
-    busbw = float(collective_time(where, "sendrecv", gpus, 16 * 2.0**30).busbw)
-    assert 0.97 * nic < busbw <= nic
+    of_few, of_many = (float(collective_time(where, "sendrecv", some, 16 * 2.0**30).busbw) for some in (few, gpus))
+    assert 0.97 * nic < of_few <= nic
+    assert 0.3 * nic < of_many <= of_few
     (phase,) = ideal_phases(hardware, "send_recv", gpus, 1e9, 0.0)
     assert len(phase.flows) == len(gpus)
 

@@ -231,8 +231,11 @@ def test_many_nodes_take_trees_for_small_messages_and_rings_for_their_gathers():
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_forced_algorithm_is_taken_or_refused(algorithm):
+    where, gpus = cluster("dgx-h100"), 8
+    if algorithm == "collnet":  # between nodes, where switches reduce
+        where, gpus = simgpu.load_cluster("dgx-h100-ib", cluster__fabric__sharp=True), 16
     try:
-        times = collective_time(cluster("dgx-h100"), "all_reduce", 8, SIZES, algorithm=algorithm)
+        times = collective_time(where, "all_reduce", gpus, SIZES, algorithm=algorithm)
     except simgpu.InputError:
         pytest.fail(f"{algorithm} must be possible on a DGX H100")
     if algorithm != "auto":

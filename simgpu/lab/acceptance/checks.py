@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from statistics import median
 from typing import Any
 
-OK, BELOW, ODD = "as it should be", "below the interval", "below its peers"
+OK, BELOW, ODD, BROKEN = "as it should be", "below the interval", "below its peers", "broken"
+COUNTED = ("links", "adapters")
+"""Units of what is counted, not timed."""
 PEERS = 0.9
 """A link that carries less than this part of the middle of its peers is below them, where those agree."""
 AGREE = 4.0
@@ -58,6 +61,21 @@ class Check:
             "predicted": self.predicted, "p10": self.p10 or None, "p90": self.p90 or None, "peers": self.usual,
             "speed": self.speed, "status": self.status, "note": self.note,
         }  # fmt: skip
+
+
+def apart(checks: Iterable[Check]) -> list[Check]:
+    """Checks of which those of equal names in several files, one for each node, have the file in front of the name."""
+    listed = list(checks)
+    files: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for one in listed:
+        files[one.test, one.place].add(one.file)
+    return [_of_file(one) if len(files[one.test, one.place]) > 1 else one for one in listed]
+
+
+def _of_file(one: Check) -> Check:
+    node = PurePath(one.file).stem
+    devices = tuple(f"{node} {device}" for device in one.devices)
+    return replace(one, place=f"{node} {one.place}", devices=devices)
 
 
 def judged(checks: Iterable[Check]) -> list[Check]:

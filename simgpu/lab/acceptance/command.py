@@ -12,7 +12,7 @@ from typing import IO, Any
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.lab.acceptance.checks import BELOW, ODD, OK, Check, blamed, judged
+from simgpu.lab.acceptance.checks import BELOW, COUNTED, ODD, OK, Check, apart, blamed, judged
 from simgpu.lab.acceptance.logs import Asked, checks_of, warnings
 from simgpu.settings import hardware_overrides
 from simgpu.units import format_si
@@ -50,7 +50,7 @@ def accept(name: str, logs: Sequence[Path], settings: Sequence[str], asked: Aske
     cluster = catalogue.cluster(name, hardware_overrides(settings))
     if not logs:
         raise InputError("no log is given; expected --log FILE", key="--log")
-    checks = judged([check for log in logs for check in checks_of(log, cluster, asked, catalogue)])
+    checks = judged(apart(check for log in logs for check in checks_of(log, cluster, asked, catalogue)))
     odd = tuple(warning for log in logs for warning in warnings(log))
     return Acceptance(cluster, tuple(checks), tuple(blamed(checks)), odd)
 
@@ -81,23 +81,27 @@ def _line(one: Check) -> dict[str, str]:
     between = f"{format_si(one.p10, one.unit)} to {format_si(one.p90, one.unit)}" if one.predicted and one.p90 else ""
     return {
         "log": Path(one.file).name, "test": one.test, "where": one.place,
-        "measured": format_si(one.measured, one.unit) if one.unit else one.note or f"{one.measured:g} links",
+        "measured": _value(one.measured, one.unit),
         "predicted": format_si(one.predicted, one.unit) if one.predicted else "", "80 % interval": between,
         "of it": f"{100 * one.speed:.0f} %" if one.predicted or one.usual else "", "verdict": one.status,
     }  # fmt: skip
+
+
+def _value(measured: float, unit: str) -> str:
+    return f"{measured:g} {unit if measured != 1 else unit[:-1]}" if unit in COUNTED else format_si(measured, unit)
 
 
 def _together(group: Sequence[Check]) -> dict[str, str]:
     """One line of several checks with one prediction."""
     least, most = min(one.measured for one in group), max(one.measured for one in group)
     unit = group[0].unit
-    spread = f"{format_si(least, unit)} to {format_si(most, unit)}" if unit else f"{least:g} to {most:g} links"
+    spread = _value(least, unit) if least == most else f"{_value(least, unit)} to {_value(most, unit)}"
     worst = min(group, key=lambda one: one.speed)
     return {**_line(worst), "where": f"{len(group)} {_kind(group[0])}", "measured": spread, "verdict": OK}
 
 
 def _kind(one: Check) -> str:
-    return "pairs" if len(one.devices) == 2 else "GPUs" if one.place.startswith("GPU") else "places"
+    return "pairs" if len(one.devices) == 2 else "GPUs" if "GPU" in one.place else "places"
 
 
 def show(done: Acceptance, style: str, out: IO[str]) -> None:

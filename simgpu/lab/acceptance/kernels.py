@@ -56,7 +56,7 @@ def stream(file: Path, cluster: Cluster, catalogue: Catalogue) -> Iterator[Check
             size = float(told[1]) * _SIZES[told[2]]
         elif runs and (row := _STREAM.match(line)):
             seconds = np.atleast_1d(np.asarray(timer.vector.memory_copy(size).seconds, float))
-            low, high = interval("copy", seconds, **_whose(cluster, "vector"))
+            low, high = interval("copy", seconds, **whose(cluster, "vector"))
             rate = 2 * size / float(seconds[0])
             yield Check(str(file), f"BabelStream {row[1]}", f"GPU of run {runs}", float(row[2]) * 1e6, "B/s", rate,
                         rate / float(high[0]), rate / float(low[0]), f"{file}|{row[1]}", (f"run {runs}",),
@@ -82,7 +82,7 @@ def table(file: Path, cluster: Cluster, catalogue: Catalogue) -> Iterator[Check]
             if not isinstance(part, Batch):
                 continue
             seconds = np.broadcast_to(np.asarray(part.predict(), float), part.rows.shape)
-            low, high = interval(part.op, seconds, **_whose(cluster, part.kind, library_behind(part, machine)))
+            low, high = interval(part.op, seconds, **whose(cluster, part.kind, library_behind(part, machine)))
             measured = one.number(adapter.measured, part.rows)
             for i, row in enumerate(part.rows.tolist()):
                 made += 1
@@ -117,11 +117,11 @@ def _value(one: Any, name: str, row: int) -> str:
     return f"{one.numbers[name][row]:g}" if name in one.numbers else str(one.words[name][row])
 
 
-def _whose(cluster: Cluster, kind: str, library: str = "default") -> dict[str, Any]:
+def whose(cluster: Cluster, kind: str, library: str = "default") -> dict[str, Any]:
     """What an interval depends on beside the kernel."""
     kernel = cluster.kernel
     return {"architecture": kernel.architecture, "regime": kernel.regime(kind, library), "library": library,
             "seen": kernel.by_user(kind, library)}  # fmt: skip
 
 
-__all__: Sequence[str] = ["is_stream", "is_table", "stream", "table"]
+__all__: Sequence[str] = ["is_stream", "is_table", "stream", "table", "whose"]

@@ -14,7 +14,7 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.machine import topology_of
-from simgpu.lab.acceptance import kernels, wires
+from simgpu.lab.acceptance import burning, kernels, wires
 from simgpu.lab.acceptance.checks import Check
 from simgpu.lab.launchers import bare
 from simgpu.lab.logs.links import Matrix, Transfer, matrices, tool_of, transfers
@@ -29,8 +29,8 @@ GIGA = 1e9
 COPY = 2**30
 """Bytes of a copy that stands for the large ones of the tools."""
 KNOWN = (
-    "a log of nccl-tests, p2pBandwidthLatencyTest, nvbandwidth, ib_write_bw or BabelStream, a table of kernels (CSV) as"
-    " `simgpu measure` writes it, or the output of nvidia-smi topo -m"
+    "a log of nccl-tests, p2pBandwidthLatencyTest, nvbandwidth, ib_write_bw, BabelStream, gpu_burn or mamf-finder, a"
+    " table of kernels (CSV) as `simgpu measure` writes it, or the output of nvidia-smi topo -m"
 )
 
 
@@ -59,7 +59,7 @@ def checks_of(file: Path, cluster: Cluster, asked: Asked, catalogue: Catalogue) 
         return found
     text = "\n".join(line for _, line in zip(range(400), (line for _, line in lines_of(file)), strict=False))
     for knows, read in ((wires.is_matrix, wires.checks), (kernels.is_stream, kernels.stream),
-                        (kernels.is_table, kernels.table)):  # fmt: skip
+                        (burning.is_burn, burning.checks), (kernels.is_table, kernels.table)):  # fmt: skip
         if knows(text):
             return list(read(file, cluster, catalogue))
     raise InputError(f"holds nothing that is known; expected {KNOWN}", file=file)
@@ -257,5 +257,7 @@ def _transfer(file: Path, run: Transfer, cluster: Cluster) -> Iterator[Check]:
     expected = min(ports)
     low, high = interval(cluster, "send_recv", np.asarray([size / expected]), "auto", "nccl", True)
     name = run.device or "an adapter"
-    yield Check(str(file), f"{run.test} of {_size(size)}", name, rate, "B/s", expected, expected / float(high[0]),
-                expected / float(low[0]), f"{run.test} {size}", (name,), note=f"line {run.line}")  # fmt: skip
+    ends = (name,) if run.gpu is None else (name, f"GPU{run.gpu}")
+    yield Check(str(file), f"{run.test} of {_size(size)}", " and ".join(ends), rate, "B/s", expected,
+                expected / float(high[0]), expected / float(low[0]), f"{run.test} {size}", ends,
+                note=f"line {run.line}")  # fmt: skip

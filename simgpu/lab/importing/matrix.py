@@ -95,6 +95,16 @@ def read(file: Path, text: str) -> Found:
     return Found(str(file), KIND, places, links, order=tuple(gpus), notes=tuple(notes))
 
 
+def nearness(file: Path, text: str) -> dict[str, dict[str, str]]:
+    """Of each GPU its adapters with how far each is on PCIe ('PIX', 'NODE', ...); none where the table has none."""
+    lines = text.splitlines()
+    words = list(_words(lines, _header(lines) or 0))
+    labels, body = _labels(words, file)
+    cells = _cells(_rows(words[body:], labels), labels, file)
+    gpus = [one for one in labels if _GPU.fullmatch(one)]
+    return {gpu: {one: cells[gpu, one] for one in labels if one not in gpus} for gpu in gpus}
+
+
 def _is_row(words: Sequence[str]) -> bool:
     return len(words) > 2 and bool(_GPU.fullmatch(words[0])) and all(_CELL.fullmatch(one) for one in words[1:3])
 

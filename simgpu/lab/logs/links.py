@@ -33,6 +33,7 @@ _PERFTEST = re.compile(r"^\s*#bytes\s+#iterations\s+BW peak\[(Gb|MB|MiB)/sec\]\s
 _PERFTEST_ROW = re.compile(r"^\s*(\d+)\s+(\d+)\s+([\d.]+)\s+([\d.]+)")
 _PERFTEST_UNITS = {"Gb": GIGA / 8, "MB": 1e6, "MiB": 2.0**20}
 _DEVICE = re.compile(r"\bDevice\s+:\s*(\S+)")
+_CUDA = re.compile(r"\[pid = \d+, dev = (\d{1,3})\] device name")
 _TEST = re.compile(r"RDMA_(Write|Read) BW Test|(Send) BW Test")
 
 
@@ -163,12 +164,16 @@ def _matrix(file: Path, name: str, values: list[float]) -> Iterator[Observed]:
 
 @dataclass(frozen=True)
 class Transfer:
-    """A run of perftest: its name, the adapter, and the average rate by message size, bytes/s."""
+    """A run of perftest: its name, the adapter, and the average rate by message size, bytes/s.
+
+    `gpu` is that whose memory is sent (`--use_cuda`), None for the host's.
+    """
 
     test: str
     device: str
     line: int
     rates: Mapping[int, float]
+    gpu: int | None = None
 
     @property
     def largest(self) -> tuple[int, float]:
@@ -180,12 +185,18 @@ def transfers(file: Path) -> Iterator[Transfer]:
     """Runs of ib_write_bw and its like, in order: a file may hold both sides of one, or several."""
     unit, test, device, at = 0.0, "", "", 0
     rates: dict[int, float] = {}
+    gpu: int | None = None
     for number, raw in lines_of(file):
         text = bare(raw)
         if named := _TEST.search(text):
             if rates:
-                yield Transfer(test or "perftest", device, at, rates)
+                yield Transfer(test or "perftest", device, at, rates, gpu)
+                gpu = None  # told before the name of a test
             test, rates, device, at, unit = f"ib_{(named[1] or named[2]).lower()}_bw", {}, "", number, 0.0
+        elif cuda := _CUDA.search(text):
+            if rates:
+                yield Transfer(test or "perftest", device, at, rates, gpu)
+            rates, gpu = {}, int(cuda[1])
         elif found := _DEVICE.search(text):
             device = found[1]
         elif head := _PERFTEST.search(text):
@@ -193,7 +204,7 @@ def transfers(file: Path) -> Iterator[Transfer]:
         elif unit and (row := _PERFTEST_ROW.match(text)) and float(row[4]) > 0:
             rates[int(row[1])] = float(row[4]) * unit
     if rates:
-        yield Transfer(test or "perftest", device, at, rates)
+        yield Transfer(test or "perftest", device, at, rates, gpu)
 
 
 def _perftest(file: Path) -> Iterator[Observed]:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from simgpu.hardware.inherit import REGIMES
+from simgpu.lab.validation import between_nodes
 from simgpu.lab.validation.run import Scored
 from simgpu.lab.validation.standing import run_library
 from simgpu.lab.validation.tables import Array
@@ -29,6 +30,7 @@ from simgpu.timing.distance import (
     ARCHITECTURE,
     EXPERTS,
     NODES,
+    NODES_LONG,
     OF,
     QUEUE,
     RELATIVE,
@@ -61,11 +63,12 @@ LEVEL = 0.7
 promised (step 97 to 88 % of rows, served 94 to 88, first tokens 93 to 84), and the interval score is at its lowest or
 within 5 % of it (0.5 to 0.9 alike). Each layer is estimated for a member of no group with its own prior; all of them
 at once are surer than their sum."""
-OUTGROWN = {("step_time", EXPERTS)}
+OUTGROWN = {("step_time", EXPERTS), ("collective", NODES)}
 """Components whose first predictions for strangers were made by a model that knew nothing of the matter: experts in
 training had no host, no dispatcher and no load of the busiest rank in version 0.1. They are no bound where as many
 publishers as `BELIEF` stand behind what today's model is off by (0.163 in place of 0.322; the interval score of experts
-in software that nobody measured is lowest at 0.16)."""
+in software that nobody measured is lowest at 0.16); collectives between nodes had no posts, no steps of rings and no
+figures of a network's own."""
 _FREEDOM = 6
 FEWEST = 5
 """Rows of a group whose median counts."""
@@ -89,6 +92,8 @@ def component_rows(
     found = _of_kernels(usual, _by_target(adopted), relatives) | run_components(usual, looks)
     for look in {(look.of, look.component): look for look in looks if look.component}.values():
         key = (look.of, look.component)
+        if key in OUTGROWN and found.get(key, (0.0, 0.0, 0))[2] >= BELIEF:
+            continue
         if look.of not in OF.values() and look.spread > found.get(key, (0.0,))[0]:
             found[key] = (look.spread, BELIEF + look.groups, look.groups, look.note)
     return [
@@ -110,6 +115,10 @@ def _of_kernels(usual: Sequence[Scored], strangers: Mapping[str, Any], relatives
         found[of, SOURCE] = (sd, BELIEF + count, count, "medians of sources on one GPU")
         sd, count = _relatives([part for part in relatives if component_class(part.batch.op) == of])
         found[of, RELATIVE] = (sd, BELIEF + count, count, "medians of GPUs with the constants of their family")
+    for layer, long, when in ((NODES, False, "below"), (NODES_LONG, True, "above")):
+        sd, count = between_nodes.stranger(usual, long, _shrunk)
+        if count:
+            found["collective", layer] = (sd, BELIEF + count, count, f"medians of logs left out, {when} 200 us")
     for of, (stretch, count) in _drawn_stretches(stretches).items():
         how = f"spread about medians, over that of measured GPUs; {stretches[of][0]:.2f} drawn towards other classes"
         found[of, STRETCH] = (stretch, 30, count, how)

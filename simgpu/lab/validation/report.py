@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from simgpu.lab.validation import between_nodes
 from simgpu.lab.validation.adapters.inference_runs import OPERATIONS as RUNS
 from simgpu.lab.validation.intervals import LEVELS, interval_rows, outsider, reliability_lines
 from simgpu.lab.validation.run import Scored, Validation
@@ -34,6 +35,7 @@ def document(done: Validation) -> dict[str, Any]:
         "simgpu_version": __version__,
         "groups": [asdict(group) for group in groups(done)],
         **whole,
+        **({"between_nodes": far} if (far := between_nodes.error_rows(done.scored)) else {}),
         "intervals": interval_rows(done.scored),
         "outsider": outsider(done.scored),
         "worst": [asdict(row) for row in worst(done)],
@@ -53,7 +55,7 @@ def print_report(found: Mapping[str, Any], out: IO[str]) -> None:
     """Scores, worst rows, and what was not scored."""
     from simgpu.render.table import print_notes
     from simgpu.render.training import print_farthest, print_origins, print_rows
-    from simgpu.render.validation import print_intervals, print_listed, print_scores, print_worst
+    from simgpu.render.validation import print_between_nodes, print_intervals, print_listed, print_scores, print_worst
 
     if "steps" in found:
         print_rows(found["steps"], out)
@@ -63,6 +65,8 @@ def print_report(found: Mapping[str, Any], out: IO[str]) -> None:
         print_scores(found["groups"], heading + "datasheet alone)", out)
         if any(group["op"] not in STEPS for group in found["groups"]):
             print_worst(found["worst"], out)
+    if "between_nodes" in found:
+        print_between_nodes(found["between_nodes"], out)
     if "steps" in found:
         print_origins(found["origins"], out)
         print_farthest(found["farthest"], out)

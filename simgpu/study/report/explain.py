@@ -34,7 +34,7 @@ FIELDS = {
     "kind": "class of operator",
     "group": "of a collective of training: over which ranks (tp, cp, ep, pp, shard, replica, grad, expert)",
     "library": "kernels it is timed as; empty where the user gave the time",
-    "algorithm": "of a collective: ring, tree, nvls, direct; null for kernels",
+    "algorithm": "of a collective: ring, tree, nvls, collnet, direct; null for kernels",
     "protocol": "of a collective: ll, ll128, simple, or ideal (links at their plain rates); null for kernels",
     "channels": "of a collective: thread blocks that it holds on a GPU, 0 where ideal; null for kernels",
     "runs": "how often it runs on a GPU in a step",

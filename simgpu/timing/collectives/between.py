@@ -18,16 +18,30 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.topology import Route, Topology
 from simgpu.timing.parts import Array
+
+VERBS, PLUGIN = "between nodes", "between nodes by a plugin"
+"""What residuals of collectives over several nodes are told by: NCCL's own verbs, or a plugin on another library."""
 
 QUEUED = 0.8
 """By how much posts take longer where each channel has a message of its own (least squares over nccl-tests between
 nodes over InfiniBand, RoCE and EFA: NVIDIA/nccl and nccl-tests issues, NVIDIA/deepops, KeitaW/p5-nccl-test)."""
 QUEUE_BYTES = 13.5 * 1024
 """Payload at which half of that is reached, over the number of ranks in a ring; the same fit."""
+MEETING = 3.0
+"""Exponent that blends what the ends of messages wait for each other in a ring with its transfers (read off
+argonne-lcf/alcf-nccl-tests, results_polaris, all-gathers of 128 to 540 nodes)."""
 _LL128_TURN = 1.6e-6
 """What a hop between nodes takes longer with LL128, s; the same fit."""
+
+REDUCED = 20 / 24.25
+"""Of an adapter's payload rate, what switches reduce: 20 of HDR's 24.25 GB/s (S. Jeaugey of NVIDIA, NVIDIA/nccl issue
+320, "~20 GB/s per NIC")."""
+REDUCTION = 16e-6
+"""What a hop takes longer through switches that reduce, s: 30 us with a chain where one of a tree has 14 (hwLatencies,
+NCCL src/graph/tuning.cc)."""
 
 _CHUNKS = {"ll": (32768, 32768), "ll128": (32768, 131072), "simple": (32768, 131072)}
 """Least and most bytes of a chunk of a tree in one channel (src/enqueue.cc)."""
@@ -44,6 +58,9 @@ class Fabric(NamedTuple):
     step: float  # least that a step of a ring takes, less the fence and flag of Simple
     peer: float  # to an all-to-all, for each GPU of another node
     plugin: float  # latency that the network's plugin reports to NCCL's tuner
+    inject: tuple[float, float]  # message up to which the CPU copies, bytes, and what that adds to an all-to-all
+    rendezvous: tuple[float, float]  # message above which both ends must meet, bytes, and what that adds to a hop
+    pairs: float  # of the payload rate, what all-to-alls reach
 
 
 def fabric_of(topology: Topology, routes: Iterable[Route]) -> Fabric:
@@ -61,7 +78,18 @@ def fabric_of(topology: Topology, routes: Iterable[Route]) -> Fabric:
         step=slowest("step_latency"),
         peer=slowest("peer_latency"),
         plugin=slowest("plugin_latency"),
+        inject=(slowest("inject_bytes"), slowest("inject_latency")),
+        rendezvous=(slowest("rendezvous_bytes"), slowest("rendezvous_latency")),
+        pairs=min((one.si for link in links if (one := link.pair_fraction) is not None), default=1.0),
     )
+
+
+def measured_on(cluster: Cluster) -> str:
+    """Which of both the network of a cluster is; one whose plugin is known has its latency in the link's file."""
+    fabric, nic = cluster.spec.fabric, cluster.node.nic
+    names = {fabric.link if fabric is not None else "", nic.port.link if nic is not None else ""}
+    links = (cluster.links[name] for name in names if name in cluster.links)
+    return PLUGIN if any(link.plugin_latency is not None for link in links) else VERBS
 
 
 def queued(size: Array, ranks: int = 1) -> Array:

@@ -19,8 +19,10 @@ REMEMBERED = 20_000
 
 
 MOST_GPUS = 8192
-"""GPUs of one collective at most where every one has its flows, some milliseconds each; beyond, a few nodes stand for
-all where they are alike."""
+"""GPUs of one collective at most where every one has its flows, some milliseconds each."""
+
+WHOLE_GPUS = 2048
+"""GPUs beyond which a few nodes stand for all where these are alike."""
 
 LARGEST = 64
 """Collectives of so many GPUs that are remembered for a machine."""
@@ -132,7 +134,7 @@ def _model(cluster: Cluster, kind: str, gpus: int | Sequence[int], library: str,
         count = gpus if isinstance(gpus, int) else len(chosen)
         raise InputError(f"{shown(count)} GPUs do not fit '{cluster.name}', which has {cluster.gpu_count}", key="gpus")
     machine = machine_of(cluster)
-    if len(chosen) > MOST_GPUS and library == "nccl" and can_stand(machine, chosen):
+    if len(chosen) > WHOLE_GPUS and library == "nccl" and can_stand(machine, chosen):
         key = ("large", kind_of(kind) or kind, len(chosen), dtype)
         known = machine.memo.region("large collectives", LARGEST)
         found: CollectiveModel = known.known(

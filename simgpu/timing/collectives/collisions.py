@@ -16,6 +16,9 @@ from simgpu.hardware.cluster_spec import Routing
 from simgpu.hardware.topology import Route, Topology
 from simgpu.timing.collectives.ideal import Edge
 
+Alike = Counter[tuple[int, float]]
+"""How many leaves, each direction by itself, have so many flows on links of such a rate."""
+
 AT_ONCE = 64
 """Peers that a GPU exchanges data with at a time: one in each channel (MAXCHANNELS, NCCL src/include/device.h)."""
 
@@ -37,6 +40,15 @@ def crossed(topology: Topology, route: Route) -> list[tuple[str, str]]:
     ]
 
 
+def at_once(flows: Sequence[tuple[Route, float]]) -> list[float]:
+    """How many of the flows of a GPU, to or from its peers, are on their way at a time: at most `AT_ONCE` in all."""
+    ends = [lane_of(route, ("", ""), ()) for route, _ in flows]
+    total: Counter[Edge] = Counter()
+    for end, (_, count) in zip(ends, flows, strict=True):
+        total[end] += count  # type: ignore[assignment]
+    return [count * min(1.0, AT_ONCE / total[end]) for end, (_, count) in zip(ends, flows, strict=True)]
+
+
 def share_of_a_flow(
     topology: Topology, flows: Iterable[tuple[Route, float]], links: int, parts: int, routing: Routing
 ) -> float:
@@ -48,9 +60,14 @@ def share_of_a_flow(
     for route, count in flows:
         for edge in crossed(topology, route):
             on[edge] += count  # type: ignore[assignment]
-    alike: Counter[tuple[int, float]] = Counter()
+    alike: Alike = Counter()
     for edge, count in on.items():
         alike[max(round(count), 1), topology.wires.edges[edge]["bandwidth"] / links] += 1
+    return slowest_share(alike, links, parts, routing)
+
+
+def slowest_share(alike: Alike, links: int, parts: int, routing: Routing) -> float:
+    """Bytes/s that the slowest flow gets: of leaves by the flows that cross their links and the rate of each link."""
     if not alike:
         return float("inf")
     seeds: Sequence[int] = range(DRAWS) if routing.seed is None else (routing.seed,)

@@ -12,9 +12,10 @@ from functools import cached_property
 from itertools import pairwise
 
 from simgpu.errors import InputError, nearest
+from simgpu.hardware.cluster_spec import Routing
 from simgpu.hardware.faults import spines_of
 from simgpu.hardware.topology import Route, Topology
-from simgpu.timing.collectives import between, collisions, schedules, tuner
+from simgpu.timing.collectives import between, collisions, detours, schedules, tuner
 from simgpu.timing.collectives.alone import makespan
 from simgpu.timing.collectives.ideal import Edge, Transport
 from simgpu.timing.collectives.schedules import Schedule
@@ -77,6 +78,8 @@ class CollectiveFlows:
                 found = schedules.tree(t, gpus)
             elif algorithm == "nvls":
                 found = schedules.nvls(t, kind, gpus)
+            elif algorithm == "collnet":
+                found = schedules.collnet(t, gpus)
             else:
                 found = schedules.ring(t, kind, gpus)
             self._schedules[algorithm] = found
@@ -97,7 +100,8 @@ class CollectiveFlows:
         elif route.via in ("pcie", "host"):
             reached = self._host_fraction(route)
         else:
-            reached = 1.0
+            reached = self._fabric.pairs if self.kind == "all_to_all" else 1.0
+            reached = between.REDUCED if algorithm == "collnet" else reached
         return WIRE.get(protocol, 1.0) / reached
 
     def _host_fraction(self, route: Route) -> float:
@@ -131,14 +135,18 @@ class CollectiveFlows:
                 source = route.edges[0][0]
                 sent[source] = sent.get(source, 0.0) + bytes_on_wire * count
                 edges = (*edges, (source, "channels", choice, self.members))
-            elif (far := self._nvls_lane(choice, route, channels)) is not None:
+            elif (far := self._far_lane(choice, route, channels)) is not None:
                 edges = (*edges, far)
+            elif choice[0] == "collnet" and route.via == "gpu-link":
+                edges = (*edges, self._chain_lane(choice, route, channels))
             found.append(Transport(edges, bytes_on_wire, count))
         collided = self._collided(choice, found)
         if lane is not None:
             # the channels work through `work` bytes of data while `sent` bytes go out
             channels = {(gpu, "channels", choice, self.members): lane * out / plan.work for gpu, out in sent.items()}
         channels |= collided
+        found, around = detours.detoured(self.topology, found, choice, self.members)
+        channels |= around
         self._flows[choice] = found, channels
         return found, channels
 
@@ -147,15 +155,15 @@ class CollectiveFlows:
         fabric, layout = self.topology.cluster.spec.fabric, self.topology.layout
         if fabric is None or layout is None or fabric.routing.kind != "ecmp":
             return {}
-        pairs, most = self.kind in PAIRWISE, float(collisions.AT_ONCE)
         crossing = [
             (i, flow)
             for i, flow in enumerate(self.schedule(choice[0]).flows)
             if flow.route.via == "network" and collisions.crossed(self.topology, flow.route)
         ]
-        channels = 1 if pairs else max(round(self._communicator.channels / max(self.topology.whole_rails, 1)), 1)
-        parts = channels * fabric.routing.queue_pairs
-        counted = [(flow.route, min(flow.times, most) if pairs else flow.times) for _, flow in crossing]
+        parts = self._hashed_parts(fabric.routing)
+        counted = [(flow.route, flow.times) for _, flow in crossing]
+        if self.kind in PAIRWISE:
+            counted = [(route, some) for (route, _), some in zip(counted, collisions.at_once(counted), strict=True)]
         # groups like this one on the other GPUs of the nodes send at the same time
         beside = self.topology.cluster.gpus_per_node / max(map(len, self._nodes))
         drawn = [(route, count * beside) for route, count in counted]
@@ -169,12 +177,34 @@ class CollectiveFlows:
             found[i] = found[i]._replace(edges=(*found[i].edges, edge))
         return rates
 
-    def _nvls_lane(self, choice: Choice, route: Route, channels: dict[Edge, float]) -> Edge | None:
-        """What the NVLS channels of the sending node pass on to the network; None for any other flow."""
-        if choice[0] != "nvls" or route.via != "network":
+    def _hashed_parts(self, routing: Routing) -> int:
+        """Parts of a flow that are hashed by themselves: queue pairs of each channel of a NIC."""
+        rails = max(self.topology.whole_rails, 1)
+        channels = 1 if self.kind in PAIRWISE else max(round(self._communicator.channels / rails), 1)
+        return channels * routing.queue_pairs
+
+    def _far_lane(self, choice: Choice, route: Route, channels: dict[Edge, float]) -> Edge | None:
+        """What channels pass on to the network: those of NVLS of a node, those of a pair of ranks; else None."""
+        if route.via != "network" or (choice[0] != "nvls" and self.kind != "send_recv"):
             return None
+        if self.kind == "send_recv":
+            edge = (route.edges[0][0], "channels", choice, self.members)
+            each = self.constants["pair_bandwidth"] / self.constants["channels"]
+            channels[edge] = each * tuner.pair_channels(self._communicator, len(self._nodes[0]))
+            return edge
         edge = (self.topology.wires.nodes[route.edges[0][0]]["node"], "channels", choice, self.members)
         channels[edge] = self.constants["nvls_channels"] * self.constants["nvls_network_bandwidth"]
+        return edge
+
+    def _chain_lane(self, choice: Choice, route: Route, channels: dict[Edge, float]) -> Edge:
+        """What channels pass on along the chains of CollNet: the payload up and down, at the rate of a ring.
+
+        A GPU that ends some of the chains has less to send there, but each channel is as slow as its middle (NCCL
+        rates the chain at half of its links' rate, src/graph/tuning.cc, and so does S. Jeaugey, NVIDIA/nccl issue 320).
+        """
+        edge = (route.edges[0][0], "channels", choice, self.members)
+        local = self.n / len(self._nodes)
+        channels[edge] = self.topology.bandwidth(route) * self.constants["link_fraction"] * (local - 1) / local
         return edge
 
     def _lane(self, choice: Choice) -> float | None:

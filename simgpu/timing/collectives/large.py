@@ -20,13 +20,15 @@ from itertools import pairwise
 from math import ceil
 
 from simgpu.errors import InputError
+from simgpu.hardware.cluster_spec import Routing
+from simgpu.hardware.faults import spines_of
 from simgpu.hardware.layout import Layout
 from simgpu.hardware.machine import Machine
 from simgpu.hardware.topology import Route, Topology, build_topology
-from simgpu.timing.collectives import between, schedules, tuner
+from simgpu.timing.collectives import between, collisions, schedules, tuner
 from simgpu.timing.collectives.exchanges import within
 from simgpu.timing.collectives.flows import Choice
-from simgpu.timing.collectives.ideal import Edge
+from simgpu.timing.collectives.ideal import Edge, Transport
 from simgpu.timing.collectives.model import CollectiveModel
 from simgpu.timing.collectives.schedules import Flow, Schedule
 from simgpu.timing.collectives.traffic import SEND, bus_factor, passes, ring_steps
@@ -45,8 +47,7 @@ def can_stand(machine: Machine, gpus: Sequence[int]) -> bool:
         return False
     layout = Layout(cluster.spec, cluster.node.nic_count)
     meshed = cluster.node.nvlink is not None and cluster.node.nvlink.topology in ("mesh", "full-mesh")
-    hashed = cluster.spec.fabric.routing.kind == "ecmp"
-    return layout.kind in ("fat-tree", "rail-fat-tree", "rail-only") and not meshed and not hashed
+    return layout.kind in ("fat-tree", "rail-fat-tree", "rail-only") and not meshed
 
 
 class LargeCollective(CollectiveModel):
@@ -63,7 +64,8 @@ class LargeCollective(CollectiveModel):
         places = [place for place in places if place < nodes]
         topology = build_topology(cluster, len(places), positions=places)
         super().__init__(topology, kind, range(len(places) * cluster.gpus_per_node), "nccl", dtype)
-        self.whole, self.groups, self.pods, self.layout = nodes, groups, pods, layout
+        self.whole, self.groups, self.pods, self.layout, self.places = nodes, groups, pods, layout, places
+        self._slowed: dict[Choice, float] = {}
         self.stand_ins = self.n
         self.n = nodes * cluster.gpus_per_node
         self._edges: dict[Choice, dict[Edge, float]] = {}
@@ -100,6 +102,8 @@ class LargeCollective(CollectiveModel):
             depth = 2.0 * (self.whole - 1).bit_length()
             hops = tuple((route, depth if route.via == "network" else count) for route, count in few.hops)
             return replace(few, hops=hops)
+        if algorithm == "collnet":
+            return schedules.collnet(t, self.gpus)
         few = schedules.ring(t, kind, self.gpus)
         more = bus_factor(kind, n) / bus_factor(kind, self.stand_ins)
         flows = tuple(Flow(flow.route, flow.share * more, flow.times) for flow in few.flows)
@@ -185,7 +189,17 @@ class LargeCollective(CollectiveModel):
 
     def unit_time(self, choice: Choice) -> float:
         """K: seconds per byte of payload that the flows take with the links to themselves."""
-        if choice[0] == "ring" or self.kind in ("send_recv", SEND):
+        plain = self._evenly(choice)
+        if self._hashed is None:
+            return plain
+        found = self._slowed.get(choice)
+        if found is None:
+            found = self._slowed[choice] = max(plain, self._of_collisions(choice, self._hashed))
+        return found
+
+    def _evenly(self, choice: Choice) -> float:
+        """The same where flows spread evenly over equal links."""
+        if choice[0] in ("ring", "collnet") or self.kind in ("send_recv", SEND):
             return super().unit_time(choice)
         found = self._unit.get(choice)
         if found is None and choice[0] in ("tree", "nvls"):
@@ -233,6 +247,70 @@ class LargeCollective(CollectiveModel):
         if choice[0] == "nvls" and lanes:
             return max(slowest, size * ends["node"] * len(rails) / channels[lanes[0]])
         return max(slowest, super().unit_time(choice)) if lanes else slowest  # lanes of SMs are those of any node
+
+    # ---- flows that collide ------------------------------------------------------------------------------
+
+    @property
+    def _hashed(self) -> Routing | None:
+        fabric = self.topology.cluster.spec.fabric
+        return fabric.routing if fabric is not None and fabric.routing.kind == "ecmp" else None
+
+    def _collided(self, choice: Choice, found: list[Transport]) -> dict[Edge, float]:  # noqa: ARG002
+        """None here: the leaves of the whole are counted, not those of the nodes that stand for them."""
+        return {}
+
+    def _of_collisions(self, choice: Choice, routing: Routing) -> float:
+        """K of the slowest flow between a leaf and the stage above it, by a hash over its links."""
+        plan, links = self.schedule(choice[0]), spines_of(self.layout)
+        crossing = [
+            (flow, size)
+            for flow, (_, size, _) in zip(plan.flows, self.flows(choice)[0], strict=True)
+            if flow.route.via == "network" and collisions.crossed(self.topology, flow.route)
+        ]
+        if not crossing:
+            return 0.0
+        pairs = choice[0] == "direct" and self.kind not in ("send_recv", SEND)
+        alike = self._of_the_whole(choice, [flow for flow, _ in crossing], pairs, links)
+        each = collisions.slowest_share(alike, links, self._hashed_parts(routing), routing)
+        if not pairs:
+            return max(size for _, size in crossing) / each
+        loads: dict[Edge, list[float]] = {}
+        some = collisions.at_once([(flow.route, flow.times) for flow, _ in crossing])
+        for (flow, size), count in zip(crossing, some, strict=True):  # of a GPU, what it sends and what it receives
+            load = loads.setdefault(collisions.lane_of(flow.route, choice, ()), [0.0, 0.0])
+            load[0] += size * flow.times
+            load[1] += count
+        return max(size / count for size, count in loads.values()) / each
+
+    def _of_the_whole(self, choice: Choice, flows: Sequence[Flow], pairs: bool, links: int) -> collisions.Alike:
+        """Leaves of all nodes, both directions, by the flows on their links to the stage above."""
+        t, alike = self.topology, collisions.Alike()
+        on: Counter[tuple[str, str]] = Counter()
+        counted = [(flow.route, flow.times) for flow in flows]
+        some = collisions.at_once(counted) if pairs else [count for _, count in counted]
+        for flow, count in zip(flows, some, strict=True):
+            for edge in collisions.crossed(t, flow.route):
+                on[edge] += count * (self._sharing(edge) if pairs else 1)  # type: ignore[assignment]
+        rate = min(t.graph.edges[edge]["bandwidth"] for edge in on) / links
+        if choice[0] in ("tree", "nvls"):
+            rails = min(max(t.whole_rails, 1), t.cluster.gpus_per_node)
+            for count in self._branches().values():
+                alike[count * rails // self.layout.rails, rate] += 2 * self.layout.rails
+            return alike
+        stand_ins = len({self.layout.group(place) for place in self.places}) if not pairs else 1
+        shared = Counter(max(round(count), 1) for count in on.values())
+        for flows_of, edges in shared.items():
+            alike[flows_of, rate] = max(round(edges * self.groups / stand_ins), 1)
+        return alike
+
+    def _branches(self) -> Counter[int]:
+        """Branches of both trees that leave each group of leaves."""
+        found: Counter[int] = Counter()
+        for parents in schedules.double_tree(self.whole):
+            for child, parent in parents.items():
+                groups = {self.layout.group(node) for node in (child, parent)}
+                found.update(groups if len(groups) > 1 else ())
+        return found
 
     def _busiest(self) -> dict[str, int]:
         """The most ends of branches at a node, and the most branches that leave a leaf and a pod, of both trees."""

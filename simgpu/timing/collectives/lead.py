@@ -33,7 +33,7 @@ class CollectiveLead(CollectiveFlows):
             return c["nvls_latency"] + hops + self._nvls_fill(choice, size)
         if self.kind in PAIRWISE:
             return hops - c["simple_step"] + self._pairs(choice, size)
-        fixed = c["launch_latency"] + hops + self._tree_fill(choice, size)
+        fixed = c["launch_latency"] + hops + self._tree_fill(choice, size) + self._rendezvous(choice, size)
         if protocol == "ll":
             rate_bound = self.unit_time(choice) * size
             full_pass = c["ll_spread"] + c["ll_pass"] * plan.work * n
@@ -49,9 +49,11 @@ class CollectiveLead(CollectiveFlows):
     def _pairs(self, choice: Choice, size: Array) -> Array:
         c, part = self.constants, size / self.n if self.kind == "all_to_all" else size
         peers = self.n - 1 if self.kind == "all_to_all" else 1
-        fixed = c["launch_latency"] + c["pair_latency"] + c["pair_peer_latency"] * peers
+        fixed: Array | float = c["launch_latency"] + c["pair_latency"] + c["pair_peer_latency"] * peers
         if self.kind == "all_to_all":
-            fixed += self._fabric.peer * (self.n - min(map(len, self._nodes)))
+            largest, inject = self._fabric.inject
+            far = self.n - min(map(len, self._nodes))
+            fixed = fixed + (self._fabric.peer + np.where(part <= largest, inject, 0.0)) * far
         step = c["pair_step"] * part / (part + c["pair_bytes"])
         all_slices = self._slices(choice, c["slice_bytes"])
         soft = size * all_slices / (size + all_slices)
@@ -80,6 +82,7 @@ class CollectiveLead(CollectiveFlows):
             fixed += count * own
             if route.via == "network":
                 posts += count * fabric.post
+                fixed += between.REDUCTION if algorithm == "collnet" else 0.0
             elif algorithm == "ring":  # the larger of what the hop takes and what the proxies take for a step
                 posts += count * max(fabric.step - (own - fence), 0.0)
         return fixed, posts
@@ -109,6 +112,27 @@ class CollectiveLead(CollectiveFlows):
         across = chunk * wire / (comm.network * 1e9)
         counts = [(route.via == "network", count) for route, count in self.schedule(algorithm).hops]
         made: Array = own * sum(n for far, n in counts if not far) + across * sum(n for far, n in counts if far)
+        return made
+
+    def _rendezvous(self, choice: Choice, size: Array) -> Array | float:
+        """Seconds in which the two ends of large messages between nodes find each other.
+
+        In a ring other parts of the payload move meanwhile; in a tree the first chunk, of which there are at least as
+        many as levels, waits at each.
+        """
+        largest, latency = self._fabric.rendezvous
+        algorithm, protocol = choice
+        if not latency:
+            return 0.0
+        parts = float(self.n)
+        if algorithm == "tree":
+            parts = 2 * self._communicator.open_channels * (1 + np.log2(len(self._nodes)))
+        far = sum(count for route, count in self.schedule(algorithm).hops if route.via == "network")
+        met = np.where(WIRE[protocol] * size / parts > largest, far * latency, 0.0)
+        if algorithm == "tree":
+            return met
+        moving = self.unit_time(choice) * size
+        made: Array = (met**between.MEETING + moving**between.MEETING) ** (1 / between.MEETING) - moving
         return made
 
     def _nvls_fill(self, choice: Choice, size: Array) -> Array:

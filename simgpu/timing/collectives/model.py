@@ -23,6 +23,7 @@ Between nodes (`between`; m of the hops cross, h is what a post takes, q(S) how 
     hops    + m h q(S) [+ m t_turn with LL128, + m t_flush with Simple]; in a ring each other hop takes at least
             what a step takes, t q(S)
     trees   + sum over hops of bytes in flight / rate of the hop
+    CollNet + t_reduction, what switches that reduce take
     NVLS    t_NVLS + hops + (1 + levels up and down) K s S / (s + S),  s one chunk in all channels for all heads
     pairs   + t_far for each GPU of another node
 
@@ -40,7 +41,7 @@ import numpy as np
 from simgpu.errors import InputError
 from simgpu.hardware.topology import Topology
 from simgpu.memo import Region
-from simgpu.timing.collectives import schedules, tuner
+from simgpu.timing.collectives import between, schedules, tuner
 from simgpu.timing.collectives.alone import UNIT, makespan
 from simgpu.timing.collectives.flows import LIBRARIES, Choice
 from simgpu.timing.collectives.ideal import CollectivePhase, Transport, ideal_phases
@@ -50,7 +51,6 @@ from simgpu.timing.parts import Array, ArrayLike
 
 __all__ = [
     "ALGORITHMS",
-    "BETWEEN_NODES",
     "LIBRARIES",
     "PROTOCOLS",
     "Choice",
@@ -63,9 +63,6 @@ ALGORITHMS = ("auto", *schedules.ALGORITHMS)
 PROTOCOLS = ("auto", *tuner.PROTOCOLS, "ideal")
 SIZES = 4096
 """Sizes for which the choice of a collective is remembered."""
-
-BETWEEN_NODES = "between nodes"
-"""What residuals of collectives over several nodes are told by."""
 
 _CUSTOM_BLOCKS = 36  # vllm csrc/custom_all_reduce.cuh
 
@@ -108,12 +105,12 @@ class Chosen(NamedTuple):
     channels: int
     constants: tuple[str, ...]
     library: str = "nccl"
-    far: bool = False  # over several nodes
+    far: str = ""  # of several nodes: what the residuals of their network are told by
 
     @property
     def measured_as(self) -> str:
         """The library under which residuals of such collectives stand: those between nodes have their own."""
-        return f"{self.library} {BETWEEN_NODES}" if self.far else self.library
+        return f"{self.library} {self.far}".strip()
 
 
 class CollectiveModel(CollectiveLead):
@@ -145,7 +142,7 @@ class CollectiveModel(CollectiveLead):
             return [("direct", "simple")]
         if algorithm == "auto":
             joined = schedules.all_joined(self.topology, self.gpus) and self.kind not in ("broadcast", "reduce")
-            wanted = ["direct"] if joined else ["ring", "tree", "nvls"]
+            wanted = ["direct"] if joined else ["ring", "tree", "nvls", "collnet"]
         else:
             wanted = [algorithm]
         protocols = [protocol] if protocol != "auto" else list(tuner.PROTOCOLS)
@@ -165,6 +162,8 @@ class CollectiveModel(CollectiveLead):
             works = works and (self.kind == "all_reduce" or max(map(len, self._nodes)) <= schedules.NVLS_HEADS)
             wanted = forced or self.kind == "all_reduce"
             return protocol == "simple" and works and wanted and self._switched
+        if algorithm == "collnet":
+            return protocol == "simple" and self._reduces
         if algorithm == "direct":
             return protocol == "simple" and self.kind not in ("broadcast", "reduce")
         if algorithm == "tree" and self.kind != "all_reduce":
@@ -174,6 +173,13 @@ class CollectiveModel(CollectiveLead):
     @cached_property
     def _switched(self) -> bool:
         return schedules.has_switch(self.topology, self.gpus)
+
+    @cached_property
+    def _reduces(self) -> bool:
+        """Whether the switches between the nodes add up what these GPUs hold."""
+        fabric = self.topology.cluster.spec.fabric
+        sums = self.kind == "all_reduce" and self.dtype not in ("fp8", "fp4") and len(self._nodes) > 1
+        return sums and fabric is not None and bool(fabric.sharp) and self.topology.whole_rails > 0
 
     def choose(self, size: ArrayLike, algorithm: str = "auto", protocol: str = "auto") -> tuple[list[Choice], Array]:
         """The combinations in play, and the index of the chosen one for each size."""
@@ -199,7 +205,8 @@ class CollectiveModel(CollectiveLead):
             return Chosen(algorithm, protocol, 0, ())
         choice = self._pick(size, algorithm, protocol)
         library = "custom" if choice[1] == "custom" else "nccl"
-        return Chosen(*choice, int(self.channels(choice, size)), self.used(choice), library, len(self._nodes) > 1)
+        far = between.measured_on(self.topology.cluster) if len(self._nodes) > 1 else ""
+        return Chosen(*choice, int(self.channels(choice, size)), self.used(choice), library, far)
 
     def _pick(self, size: float, algorithm: str, protocol: str) -> Choice:
         """`choose` for one size."""

@@ -7,11 +7,15 @@ all (every GPU sends the part, one GPU receives it) and writes it once (one GPU 
 port of a head carries (1 + 1/n) times the payload in each direction; NCCL reserves the same (src/graph/search.cc,
 ncclTopoSearchTryNvls). It has at most 32 heads (NCCL_MAX_NVLS_ARITY, src/include/device.h): in a larger NVLink domain
 the ports of the other GPUs carry the payload alone.
+
+CollNet lets the switches of the network reduce (SHARP: R. Graham et al., "Scalable Hierarchical Aggregation and
+Reduction Protocol", COMHPC 2016): chains inside the nodes end at the GPU beside the adapter, whose part goes up once
+and comes down once, whatever the number of nodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -22,7 +26,7 @@ from simgpu.timing.collectives import mesh
 from simgpu.timing.collectives.exchanges import exchanges
 from simgpu.timing.collectives.traffic import SEND, bus_factor, passes, ring_steps
 
-ALGORITHMS = ("ring", "tree", "nvls", "direct")
+ALGORITHMS = ("ring", "tree", "nvls", "collnet", "direct")
 
 NVLS_HEADS = 32
 """Most GPUs of an NVLink domain that reduce in the switch for all (NCCL_MAX_NVLS_ARITY, src/include/device.h)."""
@@ -229,6 +233,42 @@ def _parent(i: int, n: int) -> int | None:
     bit = i & -i
     up = (i ^ bit) | (bit << 1)
     return up if up < n else i ^ bit
+
+
+def collnet(topology: Topology, gpus: Sequence[int]) -> Schedule:
+    """Chains inside the nodes on every rail, towards the adapter and back; between the nodes switches reduce.
+
+    Each adapter sends its part to its leaf once and receives the sum once. A link between switches carries one part for
+    each rail that crosses it, not one for each node.
+    """
+    nodes = nodes_of(topology, gpus)
+    rails = min(max(topology.whole_rails, 1), min(map(len, nodes)))
+    flows: list[tuple[Route, float]] = []
+    walks = [_chains(topology, local, rails, len(nodes)) for local in nodes]
+    switches = topology.wires.nodes
+    for r in range(rails):
+        chains = [walk[r] for walk in walks]
+        for chain in chains:
+            for a, b in pairwise(chain):
+                flows += [(mesh.way(topology, *ends, gpus), 1 / rails) for ends in ((a, b), (b, a))]
+        between: dict[tuple[str, str], None] = {}
+        for i, chain in enumerate(chains):
+            other = chains[0 if i else 1][0]
+            for route, up in ((topology.route(chain[0], other), True), (topology.route(other, chain[0]), False)):
+                leaves = [n for n, edge in enumerate(route.edges) if switches[edge[not up]]["kind"] == "leaf"]
+                first, last = (0, leaves[0]) if up else (leaves[-1] + 1, len(route.edges))
+                own = route.edges[first:last]
+                flows.append((topology.edges(own, "network"), 1 / rails))
+                between |= dict.fromkeys(edge for edge in route.edges if all(_is_switch(switches[end]) for end in edge))
+        flows += [(topology.edges((edge,), "network"), 1 / rails) for edge in between]
+    longest = max((walk[0] for walk in walks), key=len)
+    hops = [(mesh.way(topology, a, b, longest), 2.0) for a, b in pairwise(longest)]
+    hops.append((topology.route(nodes[0][0], nodes[1][0]), 1.0))
+    return Schedule("collnet", _merged(flows), tuple(hops), 2.0, 2.0)
+
+
+def _is_switch(vertex: Mapping[str, object]) -> bool:
+    return vertex["kind"] in ("leaf", "spine", "core")
 
 
 def nvls(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:

@@ -38,11 +38,17 @@ _TREE_CORRECTION = (
 )
 """What trees reach of their bandwidth, by protocol, at 64 B, 128 B, ... 256 MB (treeCorrectionFactor)."""
 
+_COLLNET_HOP, _COLLNET_NET = 2.8, 30.0
+"""Latency of a hop of CollNetChain within a node and through the network, us (hwLatencies)."""
+
 _LL_BETWEEN = {"AMD": (22.5, 19.0), "": (39.0, 20.4)}
 """Most that LL gives between two nodes and between more, GB/s, by vendor of the CPU (llMaxBws)."""
 
 _POST = {"AMD": 2.0, "": 1.0}
 """What the CPU needs to post a send, us, by its vendor; three times that with Simple (getNetOverhead)."""
+
+_PAIR_CHANNEL = 14.0
+"""Rate of a network adapter for which a point-to-point operation has a channel, GB/s."""
 
 _NVLS_SPEEDS = (90.0, 80.0, 70.0, 60.0, 50.0, 45.0, 40.0, 30.0, 24.0, 20.0, 15.0, 12.0, 11.0, 6.0, 3.0)
 """Bandwidths that the search gives a channel (sm90SpeedArrayIntra up to 60, sm100SpeedArrayIntra up to 90)."""
@@ -64,6 +70,7 @@ class Communicator:
     open_channels: float  # the same without rounding
     post: float  # what the CPU needs to post a send, us
     plugin: float  # latency that the network's plugin reports, us
+    rails: int  # network adapters of a node that the rings use
     ll_bandwidth: float
     ll128_per_channel: float
     tree_per_channel: float
@@ -108,6 +115,7 @@ def communicator(
         open_channels=float(np.clip(min(inside, between) / c["channel_bandwidth"], 2, c["channels"])),
         post=_POST.get(vendor, _POST[""]),
         plugin=plugin * 1e6,
+        rails=len(found),
         ll_bandwidth=c["planned_ll_bandwidth"] / 1e9 if nodes == 1 else between_ll[min(nodes, 3) - 2],
         ll128_per_channel=c["planned_ll128_bandwidth"] / 1e9,
         tree_per_channel=c["planned_tree_bandwidth"] / 1e9,
@@ -141,7 +149,24 @@ def estimate(comm: Communicator, kind: str, algorithm: str, protocol: str, size:
         return _nvls(comm, kind, protocol, size)
     if algorithm == "tree":
         return _tree(comm, kind, p, size)
+    if algorithm == "collnet":
+        return _collnet(comm, protocol, size)
     return _ring(comm, kind, p, size)
+
+
+def pair_channels(comm: Communicator, local: int) -> int:
+    """Channels that a rank has to each rank of another node, for point-to-point operations.
+
+    As many as its network adapter needs at 14 GB/s each, rounded up to a power of two, halved while all ranks have
+    more than four on each of the communicator's channels, of which there are two for every rail (src/graph/paths.cc,
+    ncclTopoGetNchannels; NCCL 2.26 to 2.30).
+    """
+    rails = max(min(local, comm.rails), 1)
+    most = 1 << (2 * rails - 1).bit_length()
+    found = 1 << (max(int(np.ceil(comm.network / rails / _PAIR_CHANNEL)), 2) - 1).bit_length()
+    while found > 1 and found * comm.ranks > 4 * most:
+        found //= 2
+    return found
 
 
 def _latency(comm: Communicator, algorithm: str, p: int) -> tuple[float, float]:
@@ -182,6 +207,15 @@ def _tree(comm: Communicator, kind: str, p: int, size: Array) -> Array:
     place = np.clip(np.log2(np.maximum(size / 64, 1)).astype(int), 0, 22)
     bandwidth = bus / 2 * np.asarray(_TREE_CORRECTION[p])[place]
     made: Array = _BASE["tree"][p] + 2 * ((local - 1) * inside + depth * between) + size / (1e3 * bandwidth)
+    return made
+
+
+def _collnet(comm: Communicator, protocol: str, size: Array) -> Array:
+    """CollNetChain: chains at the rate inside a node, there and back; one hop of the network (ncclTopoTuneModel)."""
+    if protocol != "simple":
+        return np.full(size.shape, np.inf)
+    local = comm.ranks // comm.nodes
+    made: Array = 2 * (local - 1) * _COLLNET_HOP + _COLLNET_NET + 2 * comm.plugin + size / (1e3 * comm.bandwidth / 2)
     return made
 
 

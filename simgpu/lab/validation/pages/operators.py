@@ -10,6 +10,7 @@ import numpy as np
 
 from simgpu.catalog import Catalogue
 from simgpu.lab.validation.batches import DATASHEET, FAMILY, FULL
+from simgpu.lab.validation.between_nodes import section
 from simgpu.lab.validation.pages.goals import GOALS, Errors, Goal
 from simgpu.lab.validation.pages.intervals import intervals_section
 from simgpu.lab.validation.reasons import reason
@@ -58,12 +59,13 @@ def page_text(done: Validation, catalogue: Catalogue) -> str:
         HEAD,
         "\n".join(_goals(runs)),
         "\n".join(_missed(runs)),
+        "\n".join(section(runs[FULL].scored)),
         "\n".join(intervals_section(runs[FULL], picture=True)),
         "\n".join(_noise(runs[FULL])),
         "\n".join(_groups(runs[FULL])),
     ]
     blocks += ["\n".join(_far(runs[FULL])), "\n".join(_listed(runs[FULL]))]
-    return "\n".join(block.rstrip("\n") + "\n" for block in blocks)
+    return "\n".join(block.rstrip("\n") + "\n" for block in blocks if block)
 
 
 def errors_of(parts: Sequence[Scored], goal: Goal, stranger: bool = False) -> dict[str, Any] | None:

@@ -4,8 +4,7 @@ How it was measured: nccl-tests and rccl-tests as each page prints them; algorit
 
 Traps: rows in place repeat those out of place and are left out; so are sockets over TCP, and a machine whose small
 messages were timed with a bad clock. Where the number of adapters is not said there is one for each GPU; where the
-network is not said it is taken from the rates. Two nodes are a case of their own: trees send each byte once. SHARP is
-not predicted.
+network is not said it is taken from the rates. Two nodes are a case of their own: trees send each byte once.
 """
 
 from __future__ import annotations
@@ -23,15 +22,18 @@ from simgpu.lab.validation.batches import Adapter, Batch, Machine, Part, Unpredi
 from simgpu.lab.validation.source import Reason, Source
 from simgpu.lab.validation.tables import Columns, Rows, Table
 from simgpu.timing.collectives import KINDS, bus_factor, collective_time
-from simgpu.timing.collectives.model import BETWEEN_NODES
+from simgpu.timing.collectives.between import measured_on
 
 _GIGABITS = {"edr": 100, "hdr": 200, "ndr": 400, "xdr": 800}
 _ALGORITHMS = {"ring": "ring", "tree": "tree", "nvlstree": "nvls"}
 
+RINGS_ALONE = ("2.4",)
+"""Versions of NCCL that ran rings alone on EFA: the guides of its plugin set NCCL_TREE_THRESHOLD=0."""
+
 COLUMNS = Columns(
     positive=("gpus_per_node", "nodes", "size_bytes", "time_us"),
     words=("gpu", "collective", "in_place"),
-    optional=("nic", "nics_per_node", "fabric", "dtype", "settings", "note", "source"),
+    optional=("nic", "nics_per_node", "fabric", "dtype", "settings", "note", "source", "nccl_version"),
 )
 
 
@@ -46,7 +48,9 @@ def gigabits(nic: str) -> float:
 def rows_between_nodes(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """Rows by machine, collective and setting."""
     names = ("source", "nic", "nics_per_node", "fabric", "collective", "dtype", "settings", "note", "in_place")
-    for (_, nic, nics, fabric, kind, dtype, settings, note, place), at in table.split(rows, *names):
+    for (_, nic, nics, fabric, kind, dtype, settings, note, place, version), at in table.split(
+        rows, *names, "nccl_version"
+    ):
         op = NAMES.get(kind, "send_recv" if kind == "sendrecv" else kind)
         why = _left_out(fabric, nic, place)
         if why or op not in KINDS:
@@ -61,7 +65,9 @@ def rows_between_nodes(table: Table, rows: Rows, machine: Machine) -> Iterator[P
         for nodes, per_node in sorted(set(zip(*(shape.tolist() for shape in shapes), strict=True))):
             chosen = at[(shapes[0] == nodes) & (shapes[1] == per_node)]
             rate = gigabits(nic) / 8 * 1e9
-            words = f"{fabric} {nic}"
+            if version in RINGS_ALONE and "NCCL_ALGO" not in settings:
+                settings += " NCCL_ALGO=Ring"
+            words = f"{fabric} {nic} {settings if 'FI_CXI' in settings or 'SHARP' in settings else ''}"
             yield _batch(table, chosen, machine, op, dtype, (int(nodes), int(per_node)), (words, rate, nics), settings)
 
 
@@ -115,7 +121,16 @@ def _batch(
     measured = table.number("time_us", at) * 1e-6
     # the caveat keeps residuals of networks apart from those of NVLink
     return Batch(
-        op, dtype, at, call, lambda: np.asarray(wire), "collective", "nccl", columns, BETWEEN_NODES, measured=measured
+        op,
+        dtype,
+        at,
+        call,
+        lambda: np.asarray(wire),
+        "collective",
+        "nccl",
+        columns,
+        measured_on(cluster),
+        measured=measured,
     )
 
 
@@ -145,6 +160,11 @@ SOURCE = Source(
             "predicted in LL128 just below the size at which the library leaves it; what it ran is not stated",
             "all_reduce",
             where=lambda n: n["nodes"] == 2 and n["size_bytes"] == 2**20 and n["slow"] > 1,
+        ),
+        Reason(
+            "one size three times slower than those on both sides of it: the log stumbled",
+            "all_reduce",
+            where=lambda n: n["nodes"] == 2 and n["size_bytes"] == 2**17 and n["slow"] < 1,
         ),
         Reason(
             "a few hundred bytes, faster than other logs of the same network: not explained",
