@@ -21,6 +21,7 @@ from simgpu.model.operators import BYTES
 from simgpu.plan.checks import PLAN_KEYS, check_fits_cluster
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Program, shard
+from simgpu.simulation.feeding import network_feed, training_feed, watts_with_waits, with_data
 from simgpu.simulation.inference_result import (
     BatchResult,
     InferenceResult,
@@ -249,7 +250,7 @@ def _made(
 ) -> R:  # fmt: skip
     """A result with its columns of power and energy; of a server `prompts` is the prefill of one."""
     board = Board.of(cluster)
-    watts = energy_of(execution, board).watts
+    watts = watts_with_waits(row, energy_of(execution, board).watts, board.levels.waiting)
     if row["workload"] in ("serving", "traffic"):
         share = row["interference_s"] / row["tpot_s"] if row["tpot_s"] else 0.0
         busy = row.get("busy", min(row.get("concurrency", 1) / row["dp"], 1.0))
@@ -272,6 +273,8 @@ def _run_network(
     assert isinstance(model, Pipeline)
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
     row["distance"] = _distance(done.execution, 0, cluster)
+    if workload.data is not None:
+        row = with_data(row, network_feed(workload, model, cluster, plan.world), workload.batch)
     return _made(NetworkResult, row, done.execution, done.memory, cluster)
 
 
@@ -376,6 +379,8 @@ def _train(
         "framework": framework.name,
         **done.row,
     }
+    if workload.data is not None:
+        row = with_data(row, training_feed(workload, cluster, plan.world), workload.samples)
     return _made(TrainingResult, row, done.execution, MemoryUse.of_training(done.memory), cluster)
 
 
