@@ -258,6 +258,8 @@ def _per(row: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
         if row["requests_per_s"]:
             found["energy_j_per_request"] = (1 / row["requests_per_s"], "step_s")
         return found
+    if row["workload"] == "shared":
+        return {"energy_j_per_request": (1 / row["requests_per_s"], "step_s")} if row["requests_per_s"] else {}
     step = row["step_s"]
     found = {"energy_j_per_step": (step, "step_s")}
     if row["workload"] == "inference":

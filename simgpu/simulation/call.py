@@ -33,6 +33,7 @@ from simgpu.simulation.memory_use import MemoryUse
 from simgpu.simulation.network_result import NetworkResult
 from simgpu.simulation.post_training_result import PostTrainingResult
 from simgpu.simulation.result import Result
+from simgpu.simulation.shared_result import SharedResult
 from simgpu.simulation.step_result import StepResult, TrainingResult
 from simgpu.timing.kernels import KernelModel
 from simgpu.timing.uncertainty import distance_of, layers_of
@@ -49,6 +50,7 @@ from simgpu.workload.jobs import (
     PostTraining,
     Prefill,
     Serving,
+    Shared,
     Traffic,
     Training,
     Workload,
@@ -113,6 +115,11 @@ def simulate(
 ) -> NetworkResult: ...  # fmt: skip
 @overload
 def simulate(
+    cluster: Cluster | str, workload: Shared, model: Model = None, plan: Split = None,
+    options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
+) -> SharedResult: ...  # fmt: skip
+@overload
+def simulate(
     cluster: Cluster | str, workload: Workload | Mapping[str, Any], model: Model = None, plan: Split = None,
     options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
 ) -> Result: ...  # fmt: skip
@@ -147,7 +154,7 @@ def simulate(
         lists its operators needs no model.
     workload
         `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving`, `Traffic`, `Network`, `PostTraining`,
-        `OperatorList`, or a mapping
+        `Shared`, `OperatorList`, or a mapping
         with its `kind`.
     plan
         How it is split, as `Plan` or a mapping of its keys; one GPU by default.
@@ -163,7 +170,7 @@ def simulate(
     -------
     Result
         Of the class of the job: `StepResult`, `TrainingResult`, `BatchResult`, `MixedStepResult`, `ServingResult`,
-        `TrafficResult`, `NetworkResult`, `PostTrainingResult`. Its figures
+        `TrafficResult`, `NetworkResult`, `PostTrainingResult`, `SharedResult`. Its figures
         are attributes, in SI units; `row` holds them by column.
 
     Raises
@@ -180,6 +187,10 @@ def simulate(
     check_fits_cluster(plan, cluster)
     if not isinstance(workload, Training) and (problem := check_no_slow_gpu(cluster, workload.kind)):
         raise InputError(problem, key="cluster.degraded")
+    if isinstance(workload, Shared):
+        from simgpu.simulation.shared import share
+
+        return share(simulate, _asked, cluster, workload, model, plan, how, catalogue)
     if isinstance(workload, Network):
         return _run_network(cluster, workload, model, plan, how)
     if isinstance(model, Pipeline) or isinstance(draft, Pipeline):
