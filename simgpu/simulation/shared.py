@@ -47,6 +47,7 @@ class Resident:
     result: Result  # of the full call on its part of the GPU
     board: Board
     peak: float  # of its part of the GPU, over the whole's
+    host: float  # s of a call beside what it takes of the GPU
 
     def call(self, running: int) -> Call:
         """A call while so many run as one batch; in between it grows evenly."""
@@ -91,7 +92,8 @@ def share(
     row = {
         **asked(" + ".join(one.part.model for one in residents), job.kind, cluster, how.dtype, plan), "gpus": gpus,
         "sharing": job.sharing, "models": len(residents),
-        **_times(residents, job, done, limits, rates), **_work(residents, rates, gpus), **_sizes(residents, memory, job),
+        **_times(residents, job, done, limits, rates), **_work(residents, rates, gpus),
+        **_sizes(residents, memory, job),
         "distance": residents[0].result.row["distance"],
     }  # fmt: skip
     board = Board.of(cluster)
@@ -134,9 +136,9 @@ def _resident(
 
     def call(calls: int) -> tuple[Call, Result]:
         done = run(place, calls)
-        seconds = done.step_s + part.host
-        if job.sharing == "time_slicing":
-            return Call(seconds, {TIME: 1.0}), done
+        seconds = done.step_s
+        if job.sharing == "time_slicing":  # its turn goes on while its host works
+            return Call(seconds + part.host, {TIME: 1.0}), done
         if job.sharing != "mps":
             return Call(seconds, {}), done
         whole = done if place is cluster else run(cluster, calls)
@@ -152,9 +154,10 @@ def _resident(
 
     one, first = call(1)
     full, last = (one, first) if part.slots == 1 else call(part.slots)
-    alone = one.seconds if place is cluster else run(cluster).step_s + part.host
+    alone = first.step_s if place is cluster else run(cluster).step_s
     peak = place.gpu.half_peak.datasheet / cluster.gpu.half_peak.datasheet
-    return Resident(part, alone, one, full, last, Board.of(place), peak)
+    host = 0.0 if job.sharing == "time_slicing" else part.host
+    return Resident(part, alone + part.host, one, full, last, Board.of(place), peak, host)
 
 
 def _place(cluster: Cluster, job: Shared, part: Part) -> Cluster:
@@ -187,7 +190,7 @@ def _host(done: Result) -> float:
 
 def _limits(residents: Sequence[Resident], job: Shared) -> dict[str, float]:
     """Requests a second of a chain that each resource and each model can serve, by name."""
-    found = {one.part.name: 1.0 / one.each.seconds for one in residents}
+    found = {one.part.name: one.part.slots / (one.full.seconds + one.host) for one in residents}
     used = loads(job.sharing, [one.each for one in residents], [1.0] * len(residents))
     return found | {name: 1.0 / load for name, load in used.items() if load > 0}
 
@@ -200,7 +203,7 @@ def _followed(
     rate = (job.rate or USUAL_LOAD * min(limits.values())) if chain else None
     if rate is not None and rate >= min(limits.values()):
         return None, [min(limits.values())] * len(residents)
-    models = [Model(one.call, one.part.slots, None if chain else one.part.rate) for one in residents]
+    models = [Model(one.call, one.part.slots, None if chain else one.part.rate, one.host) for one in residents]
     done = follow(models, job.sharing, rate, job.requests, job.seed)
     if rate is not None:
         return done, [rate] * len(residents)
@@ -213,9 +216,11 @@ def _times(
 ) -> dict[str, Any]:  # fmt: skip
     """Latency without and with others, and what limits."""
     of = residents if job.order == "chain" else residents[:1]
-    step = sum(one.one.seconds for one in of)
-    spread = {end: sum(one.one.seconds * one.result.row[f"step_s_{end}"] / one.result.step_s for one in of)
-              for end in ("p10", "p90")}  # fmt: skip
+    step = sum(one.one.seconds + one.host for one in of)
+    spread = {
+        end: step + sum(one.one.seconds * (one.result.row[f"step_s_{end}"] / one.result.step_s - 1) for one in of)
+        for end in ("p10", "p90")
+    }
     row: dict[str, Any] = {"step_s": step, "step_s_p10": spread["p10"], "step_s_p90": spread["p90"]}
     row["requests_per_s"] = rates[0] if job.order == "chain" else sum(rates)
     if job.order == "chain":

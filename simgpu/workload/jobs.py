@@ -27,8 +27,7 @@ __all__ = [
 ]  # fmt: skip
 
 Workload = Annotated[
-    Prefill | Training | OperatorList | Inference | MixedStep | Serving | Traffic | Network | PostTraining
-    | Shared,
+    Prefill | Training | OperatorList | Inference | MixedStep | Serving | Traffic | Network | PostTraining | Shared,
     Field(discriminator="kind"),
 ]
 

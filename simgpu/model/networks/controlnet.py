@@ -7,6 +7,8 @@ XPixelGroup/BasicSR, archs/rrdbnet_arch.py.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from simgpu.model.networks.build import HALVE, POINT, Builder
 from simgpu.model.networks.config import Config
 from simgpu.model.networks.unet import encode
@@ -23,7 +25,7 @@ def controlnet(config: Config, b: Builder) -> None:
         size = (PIXELS * b.inputs.height, PIXELS * b.inputs.width)
         b.convolution("hint_in", 3, widths[0], size)
         b.activation("hint_silu", b.rows(size[0] * size[1]), widths[0])
-        for channels, filters in zip(widths, widths[1:], strict=False):
+        for channels, filters in pairwise(widths):
             b.convolution("hint", channels, channels, size)
             b.activation("hint_silu", b.rows(size[0] * size[1]), channels)
             size = b.convolution("hint_down", channels, filters, size, HALVE)

@@ -18,7 +18,7 @@ from simgpu.workload.data.catalogue import NO_DECODER, Storage, found, known
 from simgpu.workload.data.fields import Data
 
 SHARD = 256e6
-"""Bytes of a file of many samples (WebDataset recommends 100 MB to a few GB): what its first byte is waited for once."""
+"""Bytes of a file of many samples, whose first byte is waited for once (WebDataset recommends 100 MB to a few GB)."""
 
 SPREAD = (0.83, 1.6)
 """Factors on the seconds of a batch at P10 and P90 where a user gives no `decode` of his own: torchvision decodes 440

@@ -28,11 +28,13 @@ class Model:
     calls: Callable[[int], Call]
     slots: int = 1
     rate: float | None = None
+    host: float = 0.0
+    """Seconds of a call before it asks for the GPU."""
 
 
 @dataclass
 class Running:
-    """A call: the request, when it came to the model, what is left of it, what it waits before it may start."""
+    """A call: the request, when it came to the model, what is left of it, seconds until it asks for the GPU."""
 
     request: int
     came: float
@@ -122,18 +124,20 @@ class _Run:
         ending, first = inf, (-1, -1)
         for i, calls in enumerate(self.running):
             for j, call in enumerate(calls):
-                if speeds[i] > 0 or call.waits > 0:
-                    after = call.waits + call.left / speeds[i] if speeds[i] > 0 else call.waits
-                    if after < ending:
-                        ending, first = after, (i, j)
+                after = call.waits or (call.left / speeds[i] if speeds[i] > 0 else inf)
+                if after < ending:
+                    ending, first = after, (i, j)
         gap = arrival - self.now
         passed = min(gap, ending)
         for i, calls in enumerate(self.running):
             for call in calls:
-                waited = min(call.waits, passed)
-                call.waits -= waited
-                call.left -= (passed - waited) * speeds[i]
+                if call.waits:
+                    call.waits = max(call.waits - passed, 0.0)
+                else:
+                    call.left -= passed * speeds[i]
         self.now += passed
+        if ending <= gap and self._asks(*first):
+            return
         if ending <= gap:
             self._end(*first)
         else:
@@ -143,16 +147,21 @@ class _Run:
             self.next[i] = self._gap(rate)
             self._arrive(i)
 
+    def _asks(self, i: int, j: int) -> bool:
+        """True if what ended is the time before a call asks for the GPU, and not the call."""
+        call = self.running[i][j]
+        call.waits = 0.0 if call.waits < 1e-15 else call.waits
+        return call.left > 1e-12
+
     def _speeds(self) -> dict[int, float]:
-        """Progress a second of the calls of each model."""
+        """Progress a second of the calls of each model that ask for the GPU."""
+        counts = tuple(sum(not call.waits for call in calls) for calls in self.running)
         if self.sharing == "in_turn":
-            busy = [i for i, calls in enumerate(self.running) if calls]
-            first = min(busy, key=lambda i: (self.running[i][0].came, i), default=-1)
+            came = {i: min(c.came for c in self.running[i] if not c.waits) for i, count in enumerate(counts) if count}
+            first = min(came, key=lambda i: (came[i], i), default=-1)
             return {
-                i: 1.0 / self.models[i].calls(len(self.running[i])).seconds if i == first else 0.0
-                for i in range(len(self.models))
+                i: 1.0 / self.models[i].calls(count).seconds if i == first else 0.0 for i, count in enumerate(counts)
             }
-        counts = tuple(len(calls) for calls in self.running)
         found = self.known.get(counts)
         if found is None:
             active = [i for i, count in enumerate(counts) if count]
@@ -178,7 +187,8 @@ class _Run:
             request, came = self.waiting[i].popleft()
             others = any(calls for j, calls in enumerate(self.running) if j != i)
             sliced = self.sharing == "time_slicing" and others
-            self.running[i].append(Running(request, came, waits=self.draw.random() * SLICE if sliced else 0.0))
+            waits = self.models[i].host + (self.draw.random() * SLICE if sliced else 0.0)
+            self.running[i].append(Running(request, came, waits=waits))
 
     def _end(self, i: int, j: int) -> None:
         call = self.running[i].pop(j)

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 
 SWITCHING = 0.11
 """Time that slices of the GPU lose to switching over what they use, where several processes are busy: seven, five and
-three processes that infer without a pause on an A100 took 7.77, 5.55 and 3.33 times what one alone takes, 1.11, 1.11 and
-1.11 times as long as a fair share (nebuly-ai/nos @4b77c671, demos/gpu-sharing-comparison, YOLOS small). More than half
-of that time was the host's, as its 342 ms on a MIG slice tell, so that gaps are not filled by others."""
+three processes that infer without a pause on an A100 took 7.77, 5.55 and 3.33 times what one alone takes, each 1.11
+times as long as a fair share (nebuly-ai/nos @4b77c671, demos/gpu-sharing-comparison, YOLOS small). More than half of
+that time was the host's, as its 342 ms on a MIG slice tell, so that gaps are not filled by others."""
 
 SLICE = 2e-3
-"""Seconds of a slice of time (NVIDIA vGPU user guide, time slice of up to eight vGPUs; up to 2.3 ms between CUDA processes
-were observed on an RTX 4090 with the default of nvidia-smi compute-policy). A call that starts waits for the end of the
-slice of another."""
+"""Seconds of a slice of time (NVIDIA vGPU user guide, time slice of up to eight vGPUs; up to 2.3 ms between CUDA
+processes were observed on an RTX 4090 with the default of nvidia-smi compute-policy). A call that starts waits for the
+end of the slice of another."""
 
 TIME, SMS, BANDWIDTH = "GPU time", "multiprocessors", "memory bandwidth"
 
