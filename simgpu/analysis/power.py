@@ -269,6 +269,8 @@ def _per(row: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
         found["energy_j_per_token"] = (1 / rate, "step_s")
     if rate := row.get("items_per_s"):
         found["energy_j_per_item"] = (1 / rate, "step_s")
+    if rate := row.get("streams"):
+        found["power_w_per_stream"] = (1 / rate, "step_s")
     if rate := row.get("images_per_s"):
         found["energy_j_per_image"] = (1 / rate, "step_s")
     return found

@@ -224,6 +224,7 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
                 **{key: part(of, power) for key, of in rated_power(gpu).items()},
             ),
             "mig_profiles": [],
+            "video": None,
         }
     )
 

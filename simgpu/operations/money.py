@@ -32,6 +32,8 @@ def of_jobs(row: Mapping[str, Any], usd_per_gpu_hour: float) -> dict[str, float]
         cost["usd_per_run"] = usd_per_gpu_hour * row["gpu_hours"]
     if row.get("images_per_s"):
         cost["usd_per_image"] = usd_per_gpu_hour * row["gpus"] / 3600 / row["images_per_s"]
+    if row.get("streams"):
+        cost["usd_per_stream_hour"] = usd_per_gpu_hour * row["gpus"] / row["streams"]
     return cost
 
 

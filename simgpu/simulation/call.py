@@ -35,6 +35,7 @@ from simgpu.simulation.post_training_result import PostTrainingResult
 from simgpu.simulation.result import Result
 from simgpu.simulation.shared_result import SharedResult
 from simgpu.simulation.step_result import StepResult, TrainingResult
+from simgpu.simulation.streaming import with_video
 from simgpu.timing.kernels import KernelModel
 from simgpu.timing.uncertainty import distance_of, layers_of
 from simgpu.workload.afflicted import check_no_slow_gpu
@@ -286,6 +287,8 @@ def _run_network(
     row["distance"] = _distance(done.execution, 0, cluster)
     if workload.data is not None:
         row = with_data(row, network_feed(workload, model, cluster, plan.world), workload.batch)
+    if workload.video is not None:
+        row = with_video(row, workload, model, cluster)
     return _made(NetworkResult, row, done.execution, done.memory, cluster)
 
 

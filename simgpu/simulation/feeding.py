@@ -56,25 +56,33 @@ def with_data(row: Mapping[str, Any], pipeline: Feed, batch: float) -> dict[str,
     """The row of a step that waits for its `batch` samples where they come slower than it takes them."""
     step = row["step_s"]
     whole, wait = pipeline.step(step, batch), pipeline.wait(step, batch)
-    ratio = whole / step
+    made = stretched(row, whole, *pipeline.ends(row["step_s_p10"], row["step_s_p90"], batch))
+    names = ("data_samples_per_s_p10", "data_samples_per_s", "data_samples_per_s_p90")
+    rate = {} if pipeline.rate == inf else dict(zip(names, pipeline.rates_range(), strict=True))
+    slower = pipeline.seconds(batch) > step
+    return {
+        **made, "data_s": pipeline.seconds(batch), "data_wait_s": wait, **rate,
+        "data_limit": pipeline.slowest if slower else STEP, "data_buys": pipeline.buys(step, batch),
+    }  # fmt: skip
+
+
+def stretched(row: Mapping[str, Any], whole: float, low: float, high: float) -> dict[str, Any]:
+    """The row of a step that takes `whole` s, from `low` to `high`, because GPUs wait for something beside them."""
+    ratio = whole / row["step_s"]
     made = {name: value for name, value in row.items() if not name.startswith("step_s")}
-    made["step_s_p10"], made["step_s_p90"] = pipeline.ends(row["step_s_p10"], row["step_s_p90"], batch)
+    made |= {"step_s": whole, "step_s_p10": min(low, whole), "step_s_p90": max(high, whole)}
     for name, (of_time, power) in FOLLOWS.items():
         if of_time == "step_s" and row.get(name) is not None:
             made[name] = row[name] * ratio**power
     for name in (f"{one}{end}" for one in PER_STEP for end in ("", "_p10", "_p90")):
         if row.get(name) is not None:
             made[name] = row[name] / ratio
-    made["idle_s"] = row["idle_s"] + wait
-    rate = {} if pipeline.rate == inf else {"data_samples_per_s": pipeline.rate}
-    slower = pipeline.seconds(batch) > step
-    return {
-        **made, "step_s": whole, "data_s": pipeline.seconds(batch), "data_wait_s": wait, **rate,
-        "data_limit": pipeline.slowest if slower else STEP, "data_buys": pipeline.buys(step, batch),
-    }  # fmt: skip
+    made["idle_s"] = row["idle_s"] + whole - row["step_s"]
+    return made
 
 
 def watts_with_waits(row: Mapping[str, Any], watts: float, waiting: float) -> float:
-    """Mean W of a GPU that draws `watts` while it computes, and `waiting` while it waits for samples."""
-    share = row.get("data_wait_s", 0.0) / row["step_s"] if row.get("step_s") else 0.0
+    """Mean W of a GPU that draws `watts` while it computes, and `waiting` while it waits for samples or frames."""
+    waits = row.get("data_wait_s", 0.0) + row.get("video_wait_s", 0.0)
+    share = waits / row["step_s"] if row.get("step_s") else 0.0
     return (1.0 - share) * watts + share * waiting

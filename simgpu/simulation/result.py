@@ -106,6 +106,8 @@ class Result(Operated):
     """Part of the step in which GPUs wait for samples (s)."""
     data_samples_per_s: float | None = None
     """Samples per second that the data pipeline can make, all GPUs (1/s)."""
+    data_samples_per_s_p10: float | None = None
+    data_samples_per_s_p90: float | None = None
     data_limit: str | None = None
     """What limits samples per second: step (the GPUs), or of the data pipeline workers, cores, storage, requests or
     link."""

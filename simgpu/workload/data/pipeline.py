@@ -77,10 +77,17 @@ class Feed:
         made = self.seconds(batch) * slower
         return max(made, computes) if self.ahead else made + computes
 
+    @property
+    def _spread(self) -> tuple[float, float]:
+        return SPREAD if self.data.decode is None else (1.0, 1.0)
+
     def ends(self, low: float, high: float, batch: float) -> tuple[float, float]:
         """P10 and P90 of a step whose GPUs compute for `low` to `high` s."""
-        spread = SPREAD if self.data.decode is None else (1.0, 1.0)
-        return self.step(low, batch, spread[0]), self.step(high, batch, spread[1])
+        return self.step(low, batch, self._spread[0]), self.step(high, batch, self._spread[1])
+
+    def rates_range(self) -> tuple[float, float, float]:
+        """P10, median and P90 of samples a second, all GPUs."""
+        return self.rate / self._spread[1], self.rate, self.rate / self._spread[0]
 
     def wait(self, computes: float, batch: float) -> float:
         """Seconds of a step that GPUs wait for their batch, where they compute for `computes` s."""

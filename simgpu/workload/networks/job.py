@@ -10,6 +10,7 @@ from simgpu.errors import InputError
 from simgpu.model.networks.pipeline import Pipeline
 from simgpu.workload.data.fields import Data
 from simgpu.workload.fields import Size, Strict
+from simgpu.workload.video.fields import Video
 
 Sides = Annotated[int, Field(strict=True, gt=0, le=65_536)]
 
@@ -52,6 +53,8 @@ class Network(Strict):
 
     data: Data | None = None
     """What reads and decodes samples beside the step; default: they are on the GPU."""
+    video: Video | None = None
+    """Of inference: streams whose frames are the images, by the decoders and encoders of the GPU."""
 
     def size(self, pipeline: Pipeline) -> tuple[int, int]:
         """Height and width in pixels. Raises `InputError` (key only) where latents and patches do not divide them."""
