@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from simgpu.analysis.power import Board, power_columns
+from simgpu.analysis.utilisation import kernels_of
 from simgpu.errors import InputError, MisfitError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import sliced
@@ -59,12 +60,13 @@ class Resident:
         on = (running - 1) / (slots - 1)
         names = {*self.one.takes, *self.full.takes}
         takes = {name: self.one.takes.get(name, 0) * (1 - on) + self.full.takes.get(name, 0) * on for name in names}
-        return Call(self.one.seconds * (1 - on) + self.full.seconds * on, takes)
+        made = replace(self.full, seconds=self.one.seconds * (1 - on) + self.full.seconds * on, takes=takes)
+        return replace(made, busy=self.one.busy * (1 - on) + self.full.busy * on)
 
     @property
     def each(self) -> Call:
         """A request's part of a full call."""
-        return Call(self.full.seconds / self.part.slots, self.full.takes)
+        return replace(self.full, seconds=self.full.seconds / self.part.slots)
 
 
 def share(
@@ -150,7 +152,8 @@ def _resident(
             SMS: min(held * (small.step_s - _host(small)), used * (done.step_s - _host(done))) / seconds,
             BANDWIDTH: min(max(slow.step_s - whole.step_s, 0.0) / seconds, 1.0),
         }
-        return Call(seconds, takes), done
+        kernels, busy = _kernels(done)
+        return Call(seconds, takes, kernels, busy, part.share), done
 
     one, first = call(1)
     full, last = (one, first) if part.slots == 1 else call(part.slots)
@@ -173,6 +176,12 @@ def _place(cluster: Cluster, job: Shared, part: Part) -> Cluster:
             raise InputError(error.problem, key="cluster") from None
         return replace(cluster, gpu=gpu, node=cluster.node.model_copy(update={"nvlink": None}))
     return cluster
+
+
+def _kernels(done: Result) -> tuple[float, float]:
+    """Kernels of a call, and their seconds together."""
+    found = [(kernel.time.seconds if kernel.time else 0.0, times) for kernel, times in kernels_of(done.execution)]
+    return sum(times for _, times in found), sum(seconds * times for seconds, times in found)
 
 
 def _port(cluster: Cluster) -> float:

@@ -6,14 +6,16 @@ up, those that use it stop there, the others grow on.
 
 - time slicing: the time of the GPU. A call has its turn for all of its time, gaps in which its host works included.
 - MPS: the multiprocessors, and the bandwidth of the memory. Kernels of all run at once; one that fills the GPU leaves
-  nothing, one that streams leaves most multiprocessors.
+  nothing, one that streams leaves most multiprocessors. A kernel also waits until the blocks of another's that came
+  before it are all on multiprocessors (Amert et al., GPU Scheduling on the NVIDIA TX2, RTSS 2017), unless both may use
+  shares that fit side by side: a call of many small kernels beside one of large ones waits for one of those each time.
 - MIG, separate GPUs: nothing is shared.
 - in turn: one call at a time, the one that came first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 SWITCHING = 0.11
@@ -42,6 +44,17 @@ class Call:
 
     seconds: float
     takes: Mapping[str, float]
+    kernels: float = 0.0
+    busy: float = 0.0
+    """Its kernels, and their seconds together."""
+    share: float = 1.0
+    """Of the multiprocessors that its kernels may use."""
+
+    def waits(self, others: Iterable[Call]) -> float:
+        """Seconds that its kernels wait for those of other calls that came first."""
+        each = (other.busy / other.kernels * min(other.takes.get(SMS, 0.0), 1.0)
+                for other in others if other.kernels and other.share + self.share > 1.0)  # fmt: skip
+        return self.kernels * sum(each)
 
 
 def room(sharing: str, active: int) -> dict[str, float]:
@@ -62,7 +75,7 @@ def rates(sharing: str, calls: Sequence[Call]) -> list[float]:
         step = min(1.0 - found[i] for i in growing)
         for name, free in left.items():
             asked = sum(calls[i].takes.get(name, 0.0) for i in growing)
-            if asked * step > free:
+            if asked and asked * step > free:
                 step = max(free / asked, 0.0)
         for i in growing:
             found[i] += step
@@ -73,6 +86,9 @@ def rates(sharing: str, calls: Sequence[Call]) -> list[float]:
             i for i in growing
             if found[i] < 1.0 - 1e-12 and not any(calls[i].takes.get(name, 0.0) > 0 for name in full)
         }  # fmt: skip
+    for i, call in enumerate(calls):
+        waited = call.waits(other for j, other in enumerate(calls) if j != i)
+        found[i] = min(found[i], call.seconds / (call.seconds + waited))
     return found
 
 
