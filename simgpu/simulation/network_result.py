@@ -63,7 +63,7 @@ class NetworkResult(Result):
     video_wait_s: float | None = None
     """Part of the step in which the network waits for the engines of video (s)."""
     power_w_per_stream: float | None = None
-    """Power of all GPUs for a stream, without that of the engines of video, which nobody prints (W)."""
+    """Power of all GPUs for a stream, without that of the engines of video, which nobody prints (W/stream)."""
     power_w_per_stream_p10: float | None = None
     power_w_per_stream_p90: float | None = None
     iterations_per_s: float | None = None
