@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from typing import Any
 
 from simgpu.analysis.power import Board, power_columns
@@ -199,9 +200,19 @@ def _host(done: Result) -> float:
 
 def _limits(residents: Sequence[Resident], job: Shared) -> dict[str, float]:
     """Requests a second of a chain that each resource and each model can serve, by name."""
-    found = {one.part.name: one.part.slots / (one.full.seconds + one.host) for one in residents}
+    found = {one.part.name: _most(one, [other for other in residents if other is not one]) for one in residents}
     used = loads(job.sharing, [one.each for one in residents], [1.0] * len(residents))
     return found | {name: 1.0 / load for name, load in used.items() if load > 0}
+
+
+def _most(one: Resident, others: Sequence[Resident]) -> float:
+    """Requests a second of a chain that a model serves: calls that wait for kernels of others, the longer the more run.
+
+    At a rate r the others run r x seconds of the time: r x (call + r x waits) is 1.
+    """
+    call = (one.full.seconds + one.host) / one.part.slots
+    waits = sum(one.full.waits([other.full]) * other.each.seconds for other in others) / one.part.slots
+    return (sqrt(call**2 + 4 * waits) - call) / (2 * waits) if waits else 1 / call
 
 
 def _followed(
