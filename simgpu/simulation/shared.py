@@ -84,7 +84,8 @@ def share(
             residents.append(_resident(simulate, cluster, job, part, how, catalogue))
         except InputError as error:
             inner = (error.key or "").removeprefix("workload.")
-            key = {"model": "model", "dtype": "dtype", "cluster": "profile"}.get(inner, f"workload.{inner}")
+            named = {"": "model", "model": "model", "dtype": "dtype", "cluster": "profile"}
+            key = named.get(inner, f"workload.{inner}")
             raise error if error.file else InputError(error.problem, key=f"workload.parts.{i}.{key}") from None
     gpus = len(residents) if job.sharing == "separate" else 1
     memory = _memory(residents, job, cluster)
