@@ -24,8 +24,8 @@ FILE = Path(__file__).with_name("rates.yaml")
 TUNINGS = ("low_latency", "high_quality")
 
 SLOWER = 0.93
-"""P10 of a rate over NVIDIA's, which are of GPUs that do nothing else: a T4 decodes 'up to 38 full-HD video streams'
-(NVIDIA T4 product page), its two engines by the note 40.6 of 30 frames/s H.264."""
+"""P10 of a rate over NVIDIA's, which are of GPUs that do nothing else: a T4 decodes up to 38 full-HD streams (NVIDIA,
+as providers of that GPU quote it), its two engines by the note 40.6 of 30 frames/s H.264."""
 
 UNKNOWN_CLOCK = 0.69
 """P10 over the rate at the note's clock where the GPU's own video clock is not known: the lowest of those that are, an
