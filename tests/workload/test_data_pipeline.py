@@ -107,3 +107,15 @@ def test_every_figure_of_the_catalogue_has_a_source():
     entries = [*known().storage.values(), *known().samples.values(), *known().decoders.values()]
     assert all(one.sources and all(len(text) > 20 for text in one.sources.values()) for one in entries)
     assert {one.decoder for one in known().samples.values()} <= set(known().decoders)
+
+
+@pytest.mark.parametrize("storage", STORAGE)
+@pytest.mark.parametrize("workers", [0, 2, 8])
+def test_a_pipeline_that_two_machines_have_in_common_never_widens_what_lies_between_them(storage, workers):
+    """An article has an A100 "3 to 4 times faster, I/O included" than an RTX 4090: I/O alone cannot make it so."""
+    machines = ("a100-sxm-80gb", "rtx-4090")
+    job = {"kind": "network", "mode": "training", "batch": 128}
+    data = {"storage": storage, "workers": workers, "layout": "shards", "bandwidth": "2 GB/s"}
+    alone = [simulate(one, job, RESNET, dtype="fp16").images_per_s for one in machines]
+    read = [simulate(one, {**job, "data": data}, RESNET, dtype="fp16").images_per_s for one in machines]
+    assert 1 - 1e-9 <= read[0] / read[1] <= alone[0] / alone[1] + 1e-9
