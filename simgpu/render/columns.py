@@ -45,7 +45,7 @@ DEFAULT_TABLE = (
 
 
 SHARED_TABLE = (
-    *("model", "cluster", "sharing", "gpus", "requests_per_s", "capacity_per_s", "load", "load_limit"),
+    *("model", "cluster", "sharing", "gpus", "requests_per_s", "capacity_per_s", "offered_load", "load_limit"),
     *("latency_50th_s", "latency_99th_s", "stages_99th", "slowdown", "memory_bytes_per_gpu", "memory_fits"),
 )
 STREAMS_TABLE = (

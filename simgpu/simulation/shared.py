@@ -95,7 +95,7 @@ def share(
     done, rates = _followed(residents, job, limits)
     row = {
         **asked(" + ".join(one.part.model for one in residents), job.kind, cluster, how.dtype, plan), "gpus": gpus,
-        "sharing": job.sharing, "models": len(residents),
+        "sharing": job.sharing, "resident_models": len(residents),
         **_times(residents, job, done, limits, rates), **_work(residents, rates, gpus),
         **_sizes(residents, memory, job),
         "distance": residents[0].result.row["distance"],
@@ -247,7 +247,7 @@ def _times(
     if job.order == "chain":
         limit = min(limits, key=lambda name: limits[name])
         wanted = job.rate or USUAL_LOAD * limits[limit]
-        row |= {"capacity_per_s": limits[limit], "load": wanted / limits[limit], "load_limit": limit}
+        row |= {"capacity_per_s": limits[limit], "offered_load": wanted / limits[limit], "load_limit": limit}
     if done is None:
         return row
     alone = sum(one.alone for one in of)

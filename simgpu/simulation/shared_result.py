@@ -16,13 +16,13 @@ class SharedResult(Result):
 
     sharing: str
     """How models share the GPU: separate, in_turn, time_slicing, mps or mig."""
-    models: int
+    resident_models: int
     """Models that are resident."""
     capacity_per_s: float | None = None
     """Requests per second of a chain above which queues grow without end (requests/s)."""
     capacity_per_s_p10: float | None = None
     capacity_per_s_p90: float | None = None
-    load: float | None = None
+    offered_load: float | None = None
     """Requests that come over capacity_per_s (share)."""
     load_limit: str | None = None
     """What capacity_per_s is reached by: a model, GPU time, multiprocessors or memory bandwidth."""

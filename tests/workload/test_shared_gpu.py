@@ -80,7 +80,7 @@ def test_sharing_never_serves_more_than_gpus_of_their_own_and_slices_do_not_mind
         done = run(sharing, parts)
         assert done.capacity_per_s <= alone.capacity_per_s * (1 + 1e-9) and done.gpus == 1 and alone.gpus == 2
         assert done.memory_bytes_per_gpu > alone.memory_bytes_per_gpu and done.slowdown >= 1
-        assert done.load == pytest.approx(0.7)
+        assert done.offered_load == pytest.approx(0.7)
     sliced = [{**part, "profile": "2g.20gb"} for part in parts]
     lone, both = run("mig", sliced[:1], order="apart"), run("mig", sliced, order="apart")
     assert both.latency_50th_s == pytest.approx(lone.latency_50th_s)
