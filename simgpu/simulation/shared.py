@@ -35,6 +35,9 @@ USUAL_LOAD = 0.7
 SMALL = 1 / 8
 """Share of the multiprocessors that kernels are sure to fill."""
 
+LARGEST = "the largest call"
+"""Part of the memory that calls in turn use one after another."""
+
 Simulate = Callable[..., Result]
 
 
@@ -281,9 +284,15 @@ def _work(residents: Sequence[Resident], rates: Sequence[float], gpus: int) -> d
 
 
 def _memory(residents: Sequence[Resident], job: Shared, cluster: Cluster) -> MemoryUse:
-    """Of the GPU that holds most: all models, or with separate GPUs and slices the fullest."""
+    """Of the GPU that holds most: all models, or with separate GPUs and slices the fullest.
+
+    One process that serves calls in turn has one context, and the tensors of one call at a time.
+    """
     sizes = {one.part.name: float(one.result.row["memory_bytes_per_gpu"]) for one in residents}
     whole = float(cluster.gpu.memory.capacity.si)
+    if job.sharing == "in_turn":
+        weights = {one.part.name: float(one.result.row["weights_bytes_per_gpu"]) for one in residents}
+        sizes = weights | {LARGEST: max(sizes[name] - weights[name] for name in weights)}
     if job.sharing not in ("separate", "mig"):
         peak = sum(sizes.values())
         return MemoryUse(peak, sizes, whole, peak <= whole)

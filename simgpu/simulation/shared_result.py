@@ -10,7 +10,10 @@ from simgpu.simulation.result import Result
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class SharedResult(Result):
-    """Models that share a GPU, in a chain or apart. `memory.parts` are the bytes of each."""
+    """Models that share a GPU, in a chain or apart.
+
+    `memory.parts` are the bytes of each; of calls in turn its weights, and what the largest call needs beside them.
+    """
 
     HEADLINE: ClassVar[tuple[str, ...]] = ("requests_per_s", "latency_99th_s", "slowdown")
 

@@ -116,3 +116,14 @@ def test_two_runs_are_the_same_and_another_seed_is_another_run():
     parts = yolos(1)
     one, again, other = run("mps", parts), run("mps", parts), run("mps", parts, seed=7)
     assert one.row == again.row and one.latency_99th_s != other.latency_99th_s
+
+
+def test_one_process_needs_less_memory_than_processes_of_their_own():
+    job = {"dtype": "fp16", "workload": {"kind": "network"}}
+    parts = [{"name": name, "model": name, **job} for name in ("sd15-controlnet", "real-esrgan-x4")]
+    one, many = run("in_turn", parts), run("time_slicing", parts)
+    for done in (one, many):
+        assert sum(done.memory.parts.values()) == pytest.approx(done.memory.peak) == done.memory_bytes_per_gpu
+    assert (
+        one.memory_bytes_per_gpu < many.memory_bytes_per_gpu and one.weights_bytes_per_gpu == many.weights_bytes_per_gpu
+    )
