@@ -29,6 +29,10 @@ OTHERS = ("docs/calibration.md", "docs/sweeps.md", "docs/tutorial-new-machine.md
 PICTURES = {
     "search_front": ("search gpt3_search", "front"),
     "sensitivity_llama405b": ("sensitivity llama405b_16k --case 2", "tornado"),
+    "images_from_disk": ("run images_from_disk", "images"),
+    "shared_gpu": ("run shared_gpu", "p99"),
+    "rag_on_one_gpu": ("run rag_on_one_gpu", "p99"),
+    "video_streams": ("run video_streams", "streams"),
 }
 """Pictures that no experiment file asks for: name in docs/images, the command, name of its plot."""
 WHOLE = ("review.md",)

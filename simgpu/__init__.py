@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from simgpu.simulation.network_result import NetworkResult
     from simgpu.simulation.post_training_result import PostTrainingResult
     from simgpu.simulation.result import Interval, Result
+    from simgpu.simulation.shared_result import SharedResult
     from simgpu.simulation.step_result import StepResult, TrainingResult
     from simgpu.workload.inference.jobs import Speculative
     from simgpu.workload.jobs import (
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
         PostTraining,
         Prefill,
         Serving,
+        Shared,
         Training,
     )
 
@@ -103,6 +105,8 @@ _HOME = {
     "Result": "simgpu.simulation.result",
     "Serving": "simgpu.workload.jobs",
     "ServingResult": "simgpu.simulation.inference_result",
+    "Shared": "simgpu.workload.jobs",
+    "SharedResult": "simgpu.simulation.shared_result",
     "SimgpuError": "simgpu.errors",
     "Speculative": "simgpu.workload.inference.jobs",
     "StepResult": "simgpu.simulation.step_result",
@@ -161,6 +165,8 @@ __all__ = [
     "Result",
     "Serving",
     "ServingResult",
+    "Shared",
+    "SharedResult",
     "SimgpuError",
     "Speculative",
     "StepResult",

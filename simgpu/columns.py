@@ -17,7 +17,7 @@ Direction = Literal["lower", "higher"]
 COLUMNS_PAGE = "docs/results.md names all columns"
 """For a message about a column that no row has."""
 
-_OF_RESULTS = ("any", "training", "inference", "network", "post-training", "operations")
+_OF_RESULTS = ("any", "training", "inference", "network", "post-training", "shared", "operations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Column:
     jobs
         Whose rows have it: 'any' job, 'training' (inference shares some: `pp`, parts of the time), 'inference',
         'network' (networks of stages, which share some of both), 'post-training' (which shares some of both, too);
+        'shared' (several models on one GPU);
         'operations' (what a scenario adds to a simulation: its site, its cost, its failures); 'collective'
         (`nccl-tests`) and 'study' (searches) are not in the rows of a simulation.
     unit

@@ -32,7 +32,7 @@ from simgpu.workload.defaults import absent
 from simgpu.workload.framework_files import dimension
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.inference.jobs import Deployed
-from simgpu.workload.jobs import Accumulate, Dtype, Inference, Traffic, Training, Workload, deployed_as
+from simgpu.workload.jobs import Accumulate, Dtype, Inference, Shared, Traffic, Training, Workload, deployed_as
 from simgpu.workload.networks.job import Network
 from simgpu.workload.options import RunOptions
 from simgpu.workload.runtimes import Runtime
@@ -232,6 +232,8 @@ def _model_of(scenario: Scenario, catalogue: Catalogue) -> TransformerConfig | P
     """The model of a scenario, or its network of stages."""
     if not scenario.model:
         return None
+    if isinstance(scenario.workload, Shared):
+        raise InputError("models that share a GPU are named in workload.parts; leave it out", key="model")
     known = catalogue.network if isinstance(scenario.workload, Network) else catalogue.model
     found: TransformerConfig | Pipeline = known(scenario.model)
     return found

@@ -64,11 +64,12 @@ def test_conditions_searches_stores_and_results_agree_on_a_plan(plan: dict[str, 
 def test_clocks_and_sums_are_the_same_for_all(kind: str) -> None:
     jobs = {"operators": {"operators": [{"op": "matmul", "m": 64, "n": 64, "k": 64}]}, "mixed": {"decodes": 2}}
     jobs["traffic"] = {"concurrency": None, "rate": 2.0}
+    jobs["shared"] = {"parts": [{"name": "see", "model": "yolov8n", "workload": {"kind": "network"}}]}
     jobs["rl"] = {"prompts": 1, "output_spread": 0.0, "tokens": 128}
     own = {"prompt": 64, "output": 8, "tokens": 64, "concurrency": 2, **jobs.get(kind, {})}
     job = {"kind": kind} | {key: value for key, value in own.items() if key in JOBS[kind].model_fields}
     data = scenario(workload=job)
-    if kind == "operators":
+    if kind in ("operators", "shared"):
         del data["model"]
     if kind == "network":
         data |= {"model": "minilm-l6", "workload": {"kind": kind, "tokens": 64}}

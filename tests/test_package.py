@@ -124,7 +124,7 @@ def test_every_key_of_plans_and_training_and_every_framework_is_documented():
     assert keys("Plans") == set(PlanFields.model_fields)
     assert keys("Frameworks") == set(built_in().names)
     assert keys("Plots") == set(PlotFields.model_fields["kind"].annotation.__args__)
-    kinds = {"prefill", "training", "operators", "inference", "mixed", "serving", "traffic", "rl"}
+    kinds = {"prefill", "training", "operators", "inference", "mixed", "serving", "traffic", "rl", "shared"}
     assert keys("Workloads") - kinds == set(Training.model_fields) - {"kind", "batch", "tokens"}
     inference = {key for job in (Inference, MixedStep, Serving) for key in job.model_fields}
     assert keys("Inference") == inference - {"kind"}

@@ -11,7 +11,14 @@ import pytest
 
 import simgpu
 from simgpu.columns import COLUMNS, PLAIN_COLUMNS, TABLE
-from simgpu.simulation import inference_result, network_result, operated, post_training_result, step_result
+from simgpu.simulation import (
+    inference_result,
+    network_result,
+    operated,
+    post_training_result,
+    shared_result,
+    step_result,
+)
 from simgpu.simulation import result as any_result
 from simgpu.simulation.inference_result import (
     BatchResult,
@@ -25,11 +32,13 @@ from simgpu.simulation.network_result import NetworkResult
 from simgpu.simulation.operated import Operated
 from simgpu.simulation.post_training_result import PostTrainingResult
 from simgpu.simulation.result import Interval, Result, SplitResult
+from simgpu.simulation.shared_result import SharedResult
 from simgpu.simulation.step_result import StepResult, TrainingResult
 
 CLASSES = (
     Operated, Result, SplitResult, StepResult, TrainingResult, InferenceResult, BatchResult, MixedStepResult,
     ServerResult, ServingResult, TrafficResult, NetworkResult, PostTrainingResult,
+    SharedResult,
 )  # fmt: skip
 NO_COLUMNS = {"execution", "memory", "board", "inputs", "order", "labels", "HEADLINE", "draw", "served"}
 MODEL = "llama-3.2-1b"
@@ -68,6 +77,13 @@ JOBS: dict[str, tuple[Any, dict[str, Any], type[Result]]] = {
     ),
     "images": (simgpu.Network(batch=2, steps=4), {}, NetworkResult),
     "training of a network": (simgpu.Network(mode="training", batch=8), {"dp": 2}, NetworkResult),
+    "read from disk": (simgpu.Network(mode="training", batch=8, data={}), {"dp": 2}, NetworkResult),  # type: ignore[arg-type]
+    "streams": (simgpu.Network(batch=8, video={}), {"dp": 2}, NetworkResult),  # type: ignore[arg-type]
+    "shared": (
+        simgpu.Shared(parts=({"name": "see", "model": "yolov8n", "workload": {"kind": "network"}},)),  # type: ignore[arg-type]
+        {},
+        SharedResult,
+    ),
     "rl": (
         simgpu.PostTraining(prompts=4, group=2, prompt=64, output=32, output_spread=0.5, tokens=128, batch=8),
         {"dp": 2, "micro_batch": 1},
@@ -79,7 +95,10 @@ JOBS: dict[str, tuple[Any, dict[str, Any], type[Result]]] = {
 
 def result_of(name: str) -> Result:
     job, plan, _ = JOBS[name]
-    named = {"operators": None, "draft": "llama-3.1-8b", "images": "sdxl", "training of a network": "resnet50"}
+    named = {
+        "operators": None, "draft": "llama-3.1-8b", "images": "sdxl", "training of a network": "resnet50",
+        "read from disk": "resnet50", "streams": "yolov8n", "shared": None,
+    }  # fmt: skip
     model = named.get(name, MODEL)
     return simgpu.simulate("dgx-h100", job, model, plan, draft=MODEL if name == "draft" else None)
 
@@ -87,7 +106,15 @@ def result_of(name: str) -> Result:
 def written() -> dict[tuple[str, str], tuple[str, str]]:
     """(class, attribute): its type and its docstring, as they stand in the source."""
     found = {}
-    for module in (operated, any_result, step_result, inference_result, network_result, post_training_result):
+    for module in (
+        operated,
+        any_result,
+        step_result,
+        inference_result,
+        network_result,
+        post_training_result,
+        shared_result,
+    ):
         for kind in ast.parse(inspect.getsource(module)).body:
             if not isinstance(kind, ast.ClassDef) or kind.name not in {one.__name__ for one in CLASSES}:
                 continue
@@ -174,7 +201,7 @@ def test_a_call_says_what_comes_back() -> None:
 
     said = [one.__annotations__["return"] for one in get_overloads(call.simulate.__wrapped__)]
     assert said == ["StepResult", "PostTrainingResult", "TrainingResult", "BatchResult", "MixedStepResult",
-                    "ServingResult", "TrafficResult", "NetworkResult",
+                    "ServingResult", "TrafficResult", "NetworkResult", "SharedResult",
                     "Result"]  # fmt: skip
     assert {one.__name__ for _, _, one in JOBS.values()} == set(said) - {"Result"}
     assert tuple(Interval(2.0, 1.0, 3.0)) == (1.0, 3.0)

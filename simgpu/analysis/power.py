@@ -257,6 +257,8 @@ def _per(row: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
         if row["requests_per_s"]:
             found["energy_j_per_request"] = (1 / row["requests_per_s"], "step_s")
         return found
+    if row["workload"] == "shared":
+        return {"energy_j_per_request": (1 / row["requests_per_s"], "step_s")} if row["requests_per_s"] else {}
     step = row["step_s"]
     found = {"energy_j_per_step": (step, "step_s")}
     if row["workload"] == "inference":
@@ -266,6 +268,8 @@ def _per(row: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
         found["energy_j_per_token"] = (1 / rate, "step_s")
     if rate := row.get("items_per_s"):
         found["energy_j_per_item"] = (1 / rate, "step_s")
+    if rate := row.get("streams"):
+        found["power_w_per_stream"] = (1 / rate, "step_s")
     if rate := row.get("images_per_s"):
         found["energy_j_per_image"] = (1 / rate, "step_s")
     return found

@@ -206,6 +206,8 @@ _READERS: Mapping[str, Reader] = {
     "per_direction": _one_way,
     "mig_instances": _one(lambda gpu: float(max((one.instances for one in gpu.mig_profiles), default=0))),
     "ecc": _one(lambda gpu: float(bool(gpu.memory.ecc.value))),
+    "nvdec_support": _one(lambda gpu: None if gpu.video is None else float(gpu.video.nvdec.si > 0)),
+    "nvenc_support": _one(lambda gpu: None if gpu.video is None else float(gpu.video.nvenc.si > 0)),
     "fp8_support": _one(lambda gpu: float(any(peak.dtype == "fp8" for peak in gpu.peak))),
     "ridge": _ridge,
     "bandwidth_per_byte": _one(lambda gpu: gpu.memory.bandwidth.si / (gpu.memory.capacity.si / 2**30 * 1e9)),

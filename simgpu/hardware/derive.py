@@ -221,14 +221,15 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
             "power": Power(
                 tdp=part(gpu.power.tdp, power),
                 rated_tdp=gpu.power.rated_tdp and part(gpu.power.rated_tdp, power),
-                **{key: part(of, power) for key, of in _rated(gpu).items()},
+                **{key: part(of, power) for key, of in rated_power(gpu).items()},
             ),
             "mig_profiles": [],
+            "video": None,
         }
     )
 
 
-def _rated(gpu: GPUSpec) -> dict[str, Quantity]:
+def rated_power(gpu: GPUSpec) -> dict[str, Quantity]:
     """Peaks that the power limit of `gpu` was made for, FLOP/s, as `Power` has them: without a cap's effect."""
     return {
         "rated_peak": gpu.power.rated_peak or _whole(gpu.half_peak),
@@ -257,7 +258,7 @@ def rated(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
     changed = (gpu.half_peak.si, gpu.vector_peak.si) != (origin.half_peak.si, origin.vector_peak.si)
     if not changed or gpu.power.rated_peak is not None:
         return gpu
-    return gpu.model_copy(update={"power": gpu.power.model_copy(update=_rated(origin))})
+    return gpu.model_copy(update={"power": gpu.power.model_copy(update=rated_power(origin))})
 
 
 def _in_proportion(peak: Peak, before: float) -> Peak:

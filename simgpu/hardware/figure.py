@@ -103,6 +103,7 @@ Number = Annotated[Quantity, in_unit("")]
 Ratio = Annotated[Quantity, in_unit("", zero=True)]
 Fraction = Annotated[Quantity, in_unit("", most=1.0)]
 Count = Annotated[Quantity, in_unit(""), AfterValidator(_whole)]
+Whole = Annotated[Quantity, in_unit("", zero=True), AfterValidator(_whole)]
 Flag = Switch
 
 
@@ -149,6 +150,7 @@ __all__ = [
     "Seconds",
     "Spec",
     "Watts",
+    "Whole",
     "figures",
     "in_unit",
 ]

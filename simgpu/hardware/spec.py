@@ -24,6 +24,7 @@ from simgpu.hardware.figure import (
     Seconds,
     Spec,
     Watts,
+    Whole,
     in_unit,
 )
 from simgpu.hardware.figure import Power as PowerLimit
@@ -179,6 +180,16 @@ class MigProfile(Spec):
         return self.name
 
 
+class VideoEngines(Spec):
+    """Engines that decode and encode video beside the multiprocessors, and the generation whose rates they have."""
+
+    generation: Literal["pascal", "turing", "ampere", "ada", "blackwell"]
+    nvdec: Whole
+    nvenc: Whole
+    clock: Frequency | None = None  # the highest video clock, as nvidia-smi prints it
+    sessions: Count | None = None  # streams that a system may encode at once, all such cards together
+
+
 class GPUSpec(CatalogueFile):
     """A GPU: peaks, memory, ports and power."""
 
@@ -190,6 +201,7 @@ class GPUSpec(CatalogueFile):
     nvlink: Port | None = None
     host_link: HostPort
     power: Power
+    video: VideoEngines | None = None
     mig_profiles: list[MigProfile] = []
     kernel: KernelConstants = KernelConstants()
 

@@ -27,11 +27,16 @@ def of_jobs(row: Mapping[str, Any], usd_per_gpu_hour: float) -> dict[str, float]
     if rate:
         cost = {"usd_per_million_output_tokens": usd_per_million(usd_per_gpu_hour, rate)}
         return {**cost, **_by_time(row, usd_per_gpu_hour)}
+    if row["workload"] == "shared":
+        rate = row["requests_per_s"]
+        return {"usd_per_thousand_requests": usd_per_gpu_hour * row["gpus"] / 3.6 / rate} if rate else {}
     cost = {"usd_per_step": usd_per_gpu_hour / 3600 * row["gpus"] * row["step_s"]}
     if "gpu_hours" in row:
         cost["usd_per_run"] = usd_per_gpu_hour * row["gpu_hours"]
     if row.get("images_per_s"):
         cost["usd_per_image"] = usd_per_gpu_hour * row["gpus"] / 3600 / row["images_per_s"]
+    if row.get("streams"):
+        cost["usd_per_stream_hour"] = usd_per_gpu_hour * row["gpus"] / row["streams"]
     return cost
 
 

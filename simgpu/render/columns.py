@@ -44,8 +44,22 @@ DEFAULT_TABLE = (
 )
 
 
+SHARED_TABLE = (
+    *("model", "cluster", "sharing", "gpus", "requests_per_s", "capacity_per_s", "offered_load", "load_limit"),
+    *("latency_50th_s", "latency_99th_s", "stages_99th", "slowdown", "memory_bytes_per_gpu", "memory_fits"),
+)
+STREAMS_TABLE = (
+    *("model", "cluster", "dtype", "gpus", "streams", "decode_streams", "detect_streams", "encode_streams"),
+    *("video_limit", "power_w_per_gpu", "power_w_per_stream", "memory_bytes_per_gpu", "memory_fits"),
+)
+DATA_TABLE = (
+    *("model", "cluster", "dtype", "gpus", "step_s", "images_per_s", "tokens_per_s", "data_wait_s"),
+    *("data_samples_per_s", "data_limit", "data_buys", "memory_bytes_per_gpu", "memory_fits"),
+)
+
 OPERATIONS_TABLE = (
     *("usd_per_gpu_hour", "usd_per_step", "usd_per_image", "usd_per_million_output_tokens"),
+    *("usd_per_stream_hour", "usd_per_thousand_requests"),
     *("usd_per_million_input_tokens", "usd_per_run", "training_goodput", "training_days_with_failures"),
     "usd_per_run_with_failures",
 )
@@ -53,6 +67,7 @@ OPERATIONS_TABLE = (
 
 LISTED_TABLE = (
     *("usd_per_step", "usd_per_image", "usd_per_million_output_tokens", "usd_per_run", "training_goodput"),
+    *("usd_per_stream_hour", "usd_per_thousand_requests"),
     "training_days_with_failures",
 )
 """What is added where it does not: what the job costs at the listed price, and failures where it asks for them."""
@@ -224,7 +239,10 @@ def columns_of(rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> list
     if wanted:
         return list(wanted)
     labels = [key for key in rows[0] if key not in COLUMNS] if rows else []
-    kinds: dict[str, tuple[str, ...]] = {"runtime": INFERENCE_TABLE, "memory_fits": TRAINING_TABLE}
+    kinds: dict[str, tuple[str, ...]] = {
+        "runtime": INFERENCE_TABLE, "sharing": SHARED_TABLE, "streams": STREAMS_TABLE, "data_limit": DATA_TABLE,
+        "memory_fits": TRAINING_TABLE,
+    }  # fmt: skip
     telling = next((table for key, table in kinds.items() if any(key in row for row in rows)), DEFAULT_TABLE)
     operations = OPERATIONS_TABLE if any("fixed_usd_per_h" in row for row in rows) else LISTED_TABLE
     found = [column for column in (*telling, *operations) if any(column in row for row in rows)]

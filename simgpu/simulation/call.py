@@ -37,6 +37,7 @@ from simgpu.workload.jobs import (
     PostTraining,
     Prefill,
     Serving,
+    Shared,
     Traffic,
     Training,
     Workload,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:  # a run needs those of its own job alone
     )
     from simgpu.simulation.network_result import NetworkResult
     from simgpu.simulation.post_training_result import PostTrainingResult
+    from simgpu.simulation.shared_result import SharedResult
     from simgpu.simulation.step_result import StepResult, TrainingResult
     from simgpu.workload.inference.deployment import Deployment
 
@@ -114,6 +116,11 @@ def simulate(
 ) -> NetworkResult: ...  # fmt: skip
 @overload
 def simulate(
+    cluster: Cluster | str, workload: Shared, model: Model = None, plan: Split = None,
+    options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
+) -> SharedResult: ...  # fmt: skip
+@overload
+def simulate(
     cluster: Cluster | str, workload: Workload | Mapping[str, Any], model: Model = None, plan: Split = None,
     options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
 ) -> Result: ...  # fmt: skip
@@ -148,7 +155,7 @@ def simulate(
         lists its operators needs no model.
     workload
         `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving`, `Traffic`, `Network`, `PostTraining`,
-        `OperatorList`, or a mapping
+        `Shared`, `OperatorList`, or a mapping
         with its `kind`.
     plan
         How it is split, as `Plan` or a mapping of its keys; one GPU by default.
@@ -164,7 +171,7 @@ def simulate(
     -------
     Result
         Of the class of the job: `StepResult`, `TrainingResult`, `BatchResult`, `MixedStepResult`, `ServingResult`,
-        `TrafficResult`, `NetworkResult`, `PostTrainingResult`. Its figures
+        `TrafficResult`, `NetworkResult`, `PostTrainingResult`, `SharedResult`. Its figures
         are attributes, in SI units; `row` holds them by column.
 
     Raises
@@ -181,6 +188,10 @@ def simulate(
     check_fits_cluster(plan, cluster)
     if not isinstance(workload, Training) and (problem := check_no_slow_gpu(cluster, workload.kind)):
         raise InputError(problem, key="cluster.degraded")
+    if isinstance(workload, Shared):
+        from simgpu.simulation.shared import share
+
+        return share(simulate, _asked, cluster, workload, model, plan, how, catalogue)
     if isinstance(workload, Network):
         return _run_network(cluster, workload, model, plan, how)
     if isinstance(model, Pipeline) or isinstance(draft, Pipeline):
@@ -254,6 +265,10 @@ def _made(
     """A result with its columns of power and energy; of a server `prompts` is the prefill of one."""
     board = Board.of(cluster)
     watts = energy_of(execution, board).watts
+    if row.get("data_wait_s") or row.get("video_wait_s"):
+        from simgpu.simulation.feeding import watts_with_waits
+
+        watts = watts_with_waits(row, watts, board.levels.waiting)
     if row["workload"] in ("serving", "traffic"):
         share = row["interference_s"] / row["tpot_s"] if row["tpot_s"] else 0.0
         busy = row.get("busy", min(row.get("concurrency", 1) / row["dp"], 1.0))
@@ -277,6 +292,14 @@ def _run_network(
     assert isinstance(model, Pipeline)
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
     row["distance"] = _distance(done.execution, 0, cluster)
+    if workload.data is not None:
+        from simgpu.simulation.feeding import network_feed, with_data
+
+        row = with_data(row, network_feed(workload, model, cluster, plan.world), workload.batch)
+    if workload.video is not None:
+        from simgpu.simulation.streaming import with_video
+
+        row = with_video(row, workload, model, cluster)
     return _made(NetworkResult, row, done.execution, done.memory, cluster)
 
 
@@ -384,6 +407,10 @@ def _train(
         "framework": framework.name,
         **done.row,
     }
+    if workload.data is not None:
+        from simgpu.simulation.feeding import training_feed, with_data
+
+        row = with_data(row, training_feed(workload, cluster, plan.world), workload.samples)
     return _made(TrainingResult, row, done.execution, MemoryUse.of_training(done.memory), cluster)
 
 

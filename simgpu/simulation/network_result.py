@@ -48,6 +48,24 @@ class NetworkResult(Result):
     """Images per second, all GPUs (images/s)."""
     images_per_s_p10: float | None = None
     images_per_s_p90: float | None = None
+    streams: float | None = None
+    """Streams of video that are kept up with, all GPUs: by the slowest of decoders, network and encoders."""
+    streams_p10: float | None = None
+    streams_p90: float | None = None
+    decode_streams: float | None = None
+    """Streams that the decoders (NVDEC) of all GPUs keep up with."""
+    detect_streams: float | None = None
+    """Streams that the network keeps up with, all GPUs."""
+    encode_streams: float | None = None
+    """Streams that the encoders (NVENC) of all GPUs keep up with."""
+    video_limit: str | None = None
+    """What limits streams: NVDEC, network, NVENC, or encode sessions that the driver allows."""
+    video_wait_s: float | None = None
+    """Part of the step in which the network waits for the engines of video (s)."""
+    power_w_per_stream: float | None = None
+    """Power of all GPUs for a stream, without that of the engines of video, which nobody prints (W/stream)."""
+    power_w_per_stream_p10: float | None = None
+    power_w_per_stream_p90: float | None = None
     iterations_per_s: float | None = None
     """Denoising steps of images per second, all GPUs: steps x batch / denoiser_s (it/s)."""
     iterations_per_s_p10: float | None = None

@@ -55,6 +55,14 @@ class Operated(Tabular):
     """USD of workload.train_tokens, without failures (USD)."""
     usd_per_run_p10: float | None = None
     usd_per_run_p90: float | None = None
+    usd_per_thousand_requests: float | None = None
+    """USD of a thousand requests to models that share a GPU, all of the hour on them (USD)."""
+    usd_per_thousand_requests_p10: float | None = None
+    usd_per_thousand_requests_p90: float | None = None
+    usd_per_stream_hour: float | None = None
+    """USD of an hour of one of streams (USD)."""
+    usd_per_stream_hour_p10: float | None = None
+    usd_per_stream_hour_p90: float | None = None
     usd_per_image: float | None = None
     """USD of an image (USD)."""
     usd_per_image_p10: float | None = None

@@ -100,6 +100,19 @@ class Result(Operated):
     """How far it stands from what was measured, which sets its intervals: calibrated on this machine, calibrated on
     this GPU, same architecture, new architecture; then software version never measured, experts never measured in
     this software, steps measured on this machine."""
+    data_s: float | None = None
+    """Seconds in which the data pipeline makes the samples of a step, with workload.data (s)."""
+    data_wait_s: float | None = None
+    """Part of the step in which GPUs wait for samples (s)."""
+    data_samples_per_s: float | None = None
+    """Samples per second that the data pipeline can make, all GPUs (1/s)."""
+    data_samples_per_s_p10: float | None = None
+    data_samples_per_s_p90: float | None = None
+    data_limit: str | None = None
+    """What limits samples per second: step (the GPUs), or of the data pipeline workers, cores, storage, requests or
+    link."""
+    data_buys: str | None = None
+    """What the data pipeline needs so that no GPU waits."""
     step_s: float
     """Time of the step (s)."""
     step_s_p10: float

@@ -122,7 +122,7 @@ FIGURES = 32
 """Figures of GPUs whose times are remembered."""
 
 
-NO_TIME = (*WORDS, "name", "nvlink", "host_link", "mig_profiles", "kernel")
+NO_TIME = (*WORDS, "name", "nvlink", "host_link", "mig_profiles", "video", "kernel")
 """Fields of a GPU's specification that kernels do not depend on; its constants are taken as they were inherited."""
 
 

@@ -16,16 +16,18 @@ from simgpu.workload.networks.job import Network
 from simgpu.workload.operator_list import OperatorList
 from simgpu.workload.post_training import PostTraining
 from simgpu.workload.server.jobs import Traffic
+from simgpu.workload.shared.job import Shared
 
 __all__ = [
     "Accumulate", "Dtype", "Inference", "MixedStep", "Network", "OperatorList", "PostTraining", "Prefill", "Serving",
+    "Shared",
     "Traffic",
     "Training",
     "Workload",
 ]  # fmt: skip
 
 Workload = Annotated[
-    Prefill | Training | OperatorList | Inference | MixedStep | Serving | Traffic | Network | PostTraining,
+    Prefill | Training | OperatorList | Inference | MixedStep | Serving | Traffic | Network | PostTraining | Shared,
     Field(discriminator="kind"),
 ]
 
@@ -51,7 +53,7 @@ def deployed_as(job: InferenceJob | Traffic) -> InferenceJob:
 
 JOBS = {
     one.model_fields["kind"].default: one
-    for one in (Prefill, Training, OperatorList, Inference, MixedStep, Serving, Traffic, Network, PostTraining)
+    for one in (Prefill, Training, OperatorList, Inference, MixedStep, Serving, Traffic, Network, PostTraining, Shared)
 }
 """Classes of jobs by their `kind`."""
 
@@ -69,7 +71,5 @@ def job_of(job: Mapping[str, Any] | Workload) -> Workload:
         return InputError(problem, key=dotted(("workload", *path)))
 
     found: Any = validate(JOBS[kind], plain(dict(job)), blame)
-    typed: Prefill | Training | OperatorList | Inference | MixedStep | Serving | Traffic | Network | PostTraining = (
-        found
-    )
+    typed: Workload = found
     return typed

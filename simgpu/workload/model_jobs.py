@@ -13,6 +13,7 @@ from simgpu.model.lengths import graph_by_length, weighted
 from simgpu.plan.checks import check_fits_model, check_trains
 from simgpu.plan.numerics import DTYPES, NARROW, PROJECTIONS, Numerics, adapter_targets
 from simgpu.plan.parallelism import Plan
+from simgpu.workload.data.fields import Data
 from simgpu.workload.fields import Routing, Size, Strict
 from simgpu.workload.frameworks import Framework
 
@@ -93,6 +94,8 @@ class Training(Strict):
     """How tokens choose experts: balanced, random, power_law_A or popularity_A."""
     train_tokens: Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)] | None = None
     """Tokens of a whole training run, for days and GPU-hours."""
+    data: Data | None = None
+    """What reads and tokenises samples beside the step; default: tokens are on the GPU."""
 
     def numerics(
         self, dtype: str, model: TransformerConfig | None = None, framework: Framework | None = None

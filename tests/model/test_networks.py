@@ -28,7 +28,7 @@ def graph(name, part="whole", dtype="fp16", **inputs):
 def parameters(name):
     if name.startswith(("whisper", "t5-large", "bart")):
         return sum(graph(name, part, tokens=64).weights for part in ("encoder", "decoder"))
-    images = name in ("resnet-50", "convnext-tiny", "vit-base-patch16-224", "efficientnet-b0")
+    images = name.startswith(("resnet", "convnext", "vit", "efficientnet"))
     side = 224 if images else 64
     return graph(name, height=side, width=side, tokens=64).weights
 
@@ -49,6 +49,12 @@ FLOPS = [
     ("convnext-tiny", {"height": 224, "width": 224}, 2 * 4.46e9),
     ("vit-base-patch16-224", {}, 2 * 17.56e9),
     ("efficientnet-b0", {"height": 224, "width": 224}, 2 * 0.39e9),  # Tan and Le 2019, table 2
+    ("resnet-152", {"height": 224, "width": 224}, 2 * 11.514e9),  # torchvision, _ops
+    ("vit-large-patch16-224", {}, 2 * 61.555e9),  # torchvision, _ops
+    ("yolov8n", {"height": 640, "width": 640}, 8.9e9),  # ultralytics, yolov8.yaml
+    ("yolov8s", {"height": 640, "width": 640}, 28.8e9),
+    ("yolov8m", {"height": 640, "width": 640}, 79.3e9),
+    ("yolov8x", {"height": 640, "width": 640}, 258.5e9),
     ("flux-dev-transformer", {"height": 128, "width": 128, "tokens": 512}, 74.4e12),
 ]
 
@@ -63,6 +69,19 @@ def test_flops_grow_with_what_there_is_more_of():
     assert graph("sd15-unet", batch=3, height=64, width=64, tokens=77).flops == pytest.approx(3 * one)
     wide = graph("sd15-unet", height=64, width=128, tokens=77).flops
     assert 2 * one < wide < 4 * one  # convolutions grow with pixels, attention with their square
+
+
+def test_a_controlnet_is_half_a_unet_and_what_it_adds_to_it():
+    """Its encoder, the embedding of its hint, a convolution on each of 12 skips and the middle."""
+    own, whole = (graph(name, height=64, width=64, tokens=77) for name in ("sd15-controlnet-canny", "sd15-unet"))
+    assert 0.25 * whole.flops < own.flops < 0.5 * whole.flops
+    zeros = [op for s in own.segments for op in s.operators if op.name == "zero"]
+    assert len(zeros) == 13 and all(op.kernel == (1, 1) and op.channels == op.filters for op in zeros)
+
+
+def test_an_image_that_the_strides_of_a_detector_do_not_divide_is_refused():
+    with pytest.raises(InputError, match="600 is not divisible by 32"):
+        simulate("h100-sxm", {"kind": "network", "height": 600, "width": 640}, "yolov8n", dtype="fp16")
 
 
 @pytest.mark.parametrize("name", ["t5-large", "bart-large-cnn"])

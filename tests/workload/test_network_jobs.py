@@ -107,3 +107,22 @@ def test_stacks_say_where_their_figures_are_from():
     for stack in stacks().values():
         assert all(len(source) >= 10 for source in stack.sources.values()) and stack.title
         assert stack.ends[0] < 1 < stack.ends[1]
+
+
+def test_adapters_beside_frozen_weights_have_the_parameters_that_were_published():
+    """LoRA of rank 4 on to_q, to_k, to_v and to_out.0 of the U-Net of SD 1.5: 797,184, as diffusers' script makes."""
+    full, lora = (run(mode="training", batch=4, finetune=how, optimizer="adam") for how in ("full", "lora"))
+    assert lora.parameters - full.parameters == 797_184
+    assert lora.gradients_memory_bytes == 4 * 797_184 and lora.optimizer_memory_bytes == 8 * 797_184
+    assert lora.step_s < full.step_s and lora.memory_bytes_per_gpu < full.memory_bytes_per_gpu
+    assert 0.6 * full.flop < lora.flop < 0.75 * full.flop  # two of three products of every frozen layer
+
+
+def test_the_step_of_adapters_grows_with_their_rank():
+    times = [run(mode="training", batch=4, finetune="lora", rank=rank).step_s for rank in (4, 64, 512)]
+    assert times == sorted(times) and times[0] < times[-1]
+
+
+def test_a_network_without_attention_of_a_unet_has_no_adapters():
+    with pytest.raises(InputError, match="expected full"):
+        run(RESNET, mode="training", finetune="lora")

@@ -80,7 +80,7 @@ HOW: dict[str, tuple[dict[str, Any], Any]] = {
 }  # fmt: skip
 """Of each argument of `simulate`."""
 
-OTHER_JOBS = {"training", "network", "traffic", "rl"}
+OTHER_JOBS = {"training", "network", "traffic", "rl", "shared"}
 """Jobs whose fields are other tests'."""
 
 ELSEWHERE = {"cluster", "workload", "plan", "framework", "folded", "require_fit", "draft", "catalogue"}

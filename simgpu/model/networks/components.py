@@ -6,7 +6,20 @@ from collections.abc import Callable, Mapping
 
 from simgpu.errors import nearest, shown
 from simgpu.model.graph import ModelGraph
-from simgpu.model.networks import convnet, dit, efficientnet, encoders, mmdit, seq2seq, unet, vae, vae3d, whisper
+from simgpu.model.networks import (
+    controlnet,
+    convnet,
+    detection,
+    dit,
+    efficientnet,
+    encoders,
+    mmdit,
+    seq2seq,
+    unet,
+    vae,
+    vae3d,
+    whisper,
+)
 from simgpu.model.networks.build import Builder, Inputs
 from simgpu.model.networks.config import Config
 
@@ -16,6 +29,7 @@ WHOLE = "whole"
 
 BUILDERS: Mapping[str, Mapping[str, Build]] = {
     "UNet2DConditionModel": {WHOLE: unet.build},
+    "ControlNetModel": {WHOLE: controlnet.controlnet},
     "AutoencoderKL": {WHOLE: vae.whole, "decoder": vae.decoder, "encoder": vae.encoder},
     "AutoencoderKLHunyuanVideo": {"decoder": vae3d.hunyuan},
     "AutoencoderKLCogVideoX": {"decoder": vae3d.cogvideox},
@@ -38,6 +52,9 @@ BUILDERS: Mapping[str, Mapping[str, Build]] = {
     "t5": {WHOLE: encoders.t5_encoder, "encoder": seq2seq.t5_pair_encoder, "decoder": seq2seq.t5_decoder},
     "bart": {"encoder": seq2seq.bart_encoder, "decoder": seq2seq.bart_decoder},
     "efficientnet": {WHOLE: efficientnet.efficientnet},
+    "yolov8": {WHOLE: detection.yolov8},
+    "yolos": {WHOLE: detection.yolos},
+    "rrdbnet": {WHOLE: controlnet.rrdbnet},
 }
 """Builders of the parts of each class."""
 

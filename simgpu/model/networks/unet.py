@@ -6,6 +6,7 @@ transformers/transformer_2d.py, attention.py (BasicTransformerBlock), attention_
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from simgpu.model.dims import Dim
@@ -31,47 +32,29 @@ class _Shape:
     text: int  # tokens of text
 
 
+@dataclass
+class Encoded:
+    """What the first half of a U-Net leaves: its shape, what its second half sees, and where it stands."""
+
+    shape: _Shape
+    channels: list[int]
+    layers: list[int]
+    depth: list[int]
+    heads: list[int]
+    skips: list[tuple[int, Size]]
+    now: int
+    size: Size
+
+
 def build(config: Config, b: Builder) -> None:
     """One pass over latents of the size of the inputs."""
-    channels = config.counts("block_out_channels")
-    levels = len(channels)
-    down, up = config.words("down_block_types", DOWN), config.words("up_block_types", UP)
-    for key, types in (("down_block_types", down), ("up_block_types", up)):
-        if len(types) != levels:
-            raise config.error(f"{len(types)} blocks; block_out_channels has {levels}", key)
-    layers = config.counts("layers_per_block", [2] * levels, levels)
-    depth = config.counts("transformer_layers_per_block", [1] * levels, levels)
-    heads = config.counts("attention_head_dim", [8] * levels, levels)  # diffusers calls the number of heads so here
-    heads = config.counts("num_attention_heads", heads, levels)
-    shape = _Shape(
-        groups=config.count("norm_num_groups", 32),
-        context=config.count("cross_attention_dim", 1280),
-        embedding=4 * channels[0],
-        linear=config.flag("use_linear_projection"),
-        text=b.inputs.tokens,
-    )
-    for width in channels:
-        config.divides(shape.groups, width, "norm_num_groups", "block_out_channels")
-    config.word("mid_block_type", MIDDLE[0], MIDDLE)
-    size = (b.inputs.height, b.inputs.width)
-    _time(config, b, channels[0], shape.embedding)
-    b.convolution("conv_in", config.count("in_channels", 4), channels[0], size)
-    skips = [(channels[0], size)]
-    now = channels[0]
-    for i, kind in enumerate(down):
-        for _ in range(layers[i]):
-            _resnet(b, now, channels[i], size, shape)
-            if DOWN[kind]:
-                transformer(b, channels[i], size, heads[i], depth[i], shape)
-            now = channels[i]
-            skips.append((now, size))
-        if i < levels - 1:
-            size = b.convolution("downsample", now, now, size, HALVE)
-            skips.append((now, size))
-        b.kept = _bytes(b, skips)
-    _resnet(b, now, now, size, shape)
-    transformer(b, now, size, heads[-1], depth[-1], shape)
-    _resnet(b, now, now, size, shape)
+    up = config.words("up_block_types", UP)
+    half = encode(config, b)
+    shape, channels, levels = half.shape, half.channels, len(half.channels)
+    layers, depth, heads, skips = half.layers, half.depth, half.heads, half.skips
+    if len(up) != levels:
+        raise config.error(f"{len(up)} blocks; block_out_channels has {levels}", "up_block_types")
+    now, size = half.now, half.size
     for i, kind in enumerate(up):
         level = levels - 1 - i
         for _ in range(layers[level] + 1):
@@ -89,6 +72,51 @@ def build(config: Config, b: Builder) -> None:
     b.group_norm("norm_out", now, size, shape.groups)
     b.activation("act_out", b.rows(size[0] * size[1]), now)
     b.convolution("conv_out", now, config.count("out_channels", 4), size)
+
+
+def encode(config: Config, b: Builder, hint: Callable[[Builder, int], None] | None = None) -> Encoded:
+    """The first half of a U-Net and its middle; `hint` is what runs beside its first convolution (a ControlNet's)."""
+    channels = config.counts("block_out_channels")
+    levels = len(channels)
+    down = config.words("down_block_types", DOWN)
+    if len(down) != levels:
+        raise config.error(f"{len(down)} blocks; block_out_channels has {levels}", "down_block_types")
+    layers = config.counts("layers_per_block", [2] * levels, levels)
+    depth = config.counts("transformer_layers_per_block", [1] * levels, levels)
+    heads = config.counts("attention_head_dim", [8] * levels, levels)  # diffusers calls the number of heads so here
+    heads = config.counts("num_attention_heads", heads, levels)
+    shape = _Shape(
+        groups=config.count("norm_num_groups", 32),
+        context=config.count("cross_attention_dim", 1280),
+        embedding=4 * channels[0],
+        linear=config.flag("use_linear_projection"),
+        text=b.inputs.tokens,
+    )
+    for width in channels:
+        config.divides(shape.groups, width, "norm_num_groups", "block_out_channels")
+    config.word("mid_block_type", MIDDLE[0], MIDDLE)
+    size = (b.inputs.height, b.inputs.width)
+    _time(config, b, channels[0], shape.embedding)
+    b.convolution("conv_in", config.count("in_channels", 4), channels[0], size)
+    if hint is not None:
+        hint(b, channels[0])
+    skips = [(channels[0], size)]
+    now = channels[0]
+    for i, kind in enumerate(down):
+        for _ in range(layers[i]):
+            _resnet(b, now, channels[i], size, shape)
+            if DOWN[kind]:
+                transformer(b, channels[i], size, heads[i], depth[i], shape)
+            now = channels[i]
+            skips.append((now, size))
+        if i < levels - 1:
+            size = b.convolution("downsample", now, now, size, HALVE)
+            skips.append((now, size))
+        b.kept = _bytes(b, skips)
+    _resnet(b, now, now, size, shape)
+    transformer(b, now, size, heads[-1], depth[-1], shape)
+    _resnet(b, now, now, size, shape)
+    return Encoded(shape, channels, layers, depth, heads, skips, now, size)
 
 
 def _bytes(b: Builder, skips: list[tuple[int, Size]]) -> float:

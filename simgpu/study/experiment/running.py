@@ -147,7 +147,9 @@ def varied_values(case: Case, resolver: Resolver) -> dict[str, Any]:
     varied = {}
     for path in case.varied:
         key, place = written_key(path), ".".join(indexed(case.data, path))
-        varied[key] = values[key] if key in values else values.get(place, str(value_at(case.data, path)))
+        given = value_at(case.data, path)
+        plain = given if isinstance(given, (int, float)) else str(given)
+        varied[key] = values[key] if key in values else values.get(place, plain)
     return varied
 
 

@@ -291,7 +291,7 @@ class LargeCollective(CollectiveModel):
         for flow, count in zip(flows, some, strict=True):
             for edge in collisions.crossed(t, flow.route):
                 on[edge] += count * (self._sharing(edge) if pairs else 1)  # type: ignore[assignment]
-        rate = min(t.graph.edges[edge]["bandwidth"] for edge in on) / links
+        rate = min(t.wires.edges[edge]["bandwidth"] for edge in on) / links
         if choice[0] in ("tree", "nvls"):
             rails = min(max(t.whole_rails, 1), t.cluster.gpus_per_node)
             for count in self._branches().values():

@@ -8,7 +8,9 @@ from pydantic import Field
 
 from simgpu.errors import InputError
 from simgpu.model.networks.pipeline import Pipeline
+from simgpu.workload.data.fields import Data
 from simgpu.workload.fields import Size, Strict
+from simgpu.workload.video.fields import Video
 
 Sides = Annotated[int, Field(strict=True, gt=0, le=65_536)]
 
@@ -42,8 +44,17 @@ class Network(Strict):
     """Beams of a decoder's search: they multiply its batch."""
     optimizer: Literal["sgd", "momentum", "adam"] = "momentum"
     """Of training."""
+    finetune: Literal["full", "lora"] = "full"
+    """Of training: all parameters, or adapters on the projections of attention beside frozen weights of 16 bits."""
+    rank: Annotated[int, Field(strict=True, gt=0, le=4096)] = 4
+    """Of the adapters (diffusers, examples/text_to_image/train_text_to_image_lora.py)."""
     stack: str | None = None
     """The software that runs it: pytorch, diffusers, xdit, compiled, pytorch-channels-last, tensorrt."""
+
+    data: Data | None = None
+    """What reads and decodes samples beside the step; default: they are on the GPU."""
+    video: Video | None = None
+    """Of inference: streams whose frames are the images, by the decoders and encoders of the GPU."""
 
     def size(self, pipeline: Pipeline) -> tuple[int, int]:
         """Height and width in pixels. Raises `InputError` (key only) where latents and patches do not divide them."""

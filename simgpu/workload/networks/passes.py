@@ -27,8 +27,12 @@ from simgpu.workload.networks.job import Network
 from simgpu.workload.networks.lowering import calls, lower
 from simgpu.workload.networks.stacks import Stack
 from simgpu.workload.networks.training import (
+    ADAPTER,
     TrainedBytes,
+    adapted,
+    adapters,
     bytes_of,
+    learned,
     reduced,
     trained_graph,
     trained_stage,
@@ -160,9 +164,16 @@ class Runner:
         graph, builder = built(
             stage.config, stage.fields.part, inputs_of(stage, self.job, self.what, self.pipeline), self.dtype
         )
-        both, parameters = trained_graph(graph), graph.weights
+        lora, frozen = self.job.finetune == "lora", 0
+        parameters = graph.weights
+        if lora:
+            frozen, graph = parameters, adapted(graph, self.job.rank)
+            parameters = adapters(graph)
+        both = trained_graph(graph, lora)
         forward = self._lowered(graph, self.dtype)
-        back = backward(tuple(op for op in forward if not op.name.endswith("_cast")))
+        if lora:  # frozen weights are kept in 16 bits, so that they are not cast
+            forward = tuple(op for op in forward if not op.name.endswith("_cast") or ADAPTER in op.name)
+        back = learned(backward(tuple(op for op in forward if not op.name.endswith("_cast"))), lora)
         updates = tuple(update(parameters, self.dtype, self.job.optimizer))
         steps = [step for op in forward for step in sharded(op, self.plan)]
         steps += reduced(back, [list(sharded(op, self.plan)) for op in back], dp)
@@ -170,7 +181,7 @@ class Runner:
         launches = calls(forward) * self.stack.launch + calls([*back, *updates]) * self.stack.backward_launch
         host = launches * cpu_slowdown(self.links.cluster)
         block = run_block("step", steps, self.kernels, self.links)
-        held = bytes_of(parameters, self.dtype, self.job.optimizer)
+        held = bytes_of(parameters, self.dtype, self.job.optimizer, frozen)
         saved = (builder.saved + builder.peak) / dp
         return Pass(stage, ((block, 1),), 1, both, saved, held.weights, host, held, self._ideal(both))
 
