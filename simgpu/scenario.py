@@ -23,6 +23,7 @@ from simgpu.operations.power.fields import SOURCES as POWER_SOURCES
 from simgpu.operations.power.fields import PowerFields
 from simgpu.operations.power.fleet import fleet_columns
 from simgpu.operations.power.site import site_columns
+from simgpu.operations.quality import quality_columns
 from simgpu.overrides import Override
 from simgpu.plan.parallelism import KEYS, LISTS, Plan
 from simgpu.simulation.call import runtime_of, simulate
@@ -225,6 +226,8 @@ def operations_of(
     if scenario.reliability is not None:
         parameters = float(getattr(model, "parameters", 0) or 0)
         columns |= failure_columns(scenario.reliability, parameters, row, cluster, catalogue, hour, scenario.cost)
+    if isinstance(model, TransformerConfig):
+        columns |= quality_columns(row, model, catalogue)
     return columns | site_columns(scenario.power, row, cluster) | fleet_columns(scenario.power, row, cluster)
 
 

@@ -23,7 +23,7 @@ NEITHER = {
     *("arrival_rate", "requests_served", "running", "cache_use", "busy", "stationary"),
     *("power_regime", "grid_used", "rack_bound"),
     *("stack", "height", "width", "frames", "denoising_steps"),
-    *("price_used", "utilisation", "rent_compared", "rent_compared_usd_per_gpu_hour", "rates_used"),
+    *("price_used", "quality_used", "utilisation", "rent_compared", "rent_compared_usd_per_gpu_hour", "rates_used"),
     "checkpoint_interval_s",
     *("generation_gpus", "answers", "updates", "staleness"),
     *("tier_hit_rate", "host_hit_rate", "ssd_hit_rate", "store_hit_rate", "loaded_bytes", "tiers_unused"),

@@ -40,6 +40,7 @@ LISTED = (
     "experiments",
     "prices",
     "reliability",
+    "quality",
 )
 
 

@@ -142,3 +142,8 @@ class Operated(Tabular):
     (share)."""
     planned_share: float | None = None
     """Share of the time of the simulated runs: planned stops (share)."""
+    quality_kept: float | None = None
+    """What the weights keep of the model's quality in 16 bits, as others measured it: the score of tests, or of
+    perplexities the ratio; of several figures the lowest (share)."""
+    quality_used: str | None = None
+    """Whose figure that is: measure, model, method, date, source; or that nobody has published one."""
