@@ -19,6 +19,8 @@ from simgpu.model.networks.pipeline import Pipeline
 from simgpu.operations.failures import failure_columns
 from simgpu.operations.fields import SOURCES, CostFields, ReliabilityFields
 from simgpu.operations.money import cost_columns, listed_columns
+from simgpu.operations.month.columns import month_columns
+from simgpu.operations.month.fields import MonthFields
 from simgpu.operations.power.fields import SOURCES as POWER_SOURCES
 from simgpu.operations.power.fields import PowerFields
 from simgpu.operations.power.fleet import fleet_columns
@@ -117,6 +119,7 @@ class Scenario(BaseModel):
     hardware: dict[str, Any] = {}
     cost: CostFields | None = None
     reliability: ReliabilityFields | None = None
+    month: MonthFields | None = None
 
     def options(self, **changed: Any) -> RunOptions:
         """The options of the run, with single ones `changed`."""
@@ -226,6 +229,10 @@ def operations_of(
     if scenario.reliability is not None:
         parameters = float(getattr(model, "parameters", 0) or 0)
         columns |= failure_columns(scenario.reliability, parameters, row, cluster, catalogue, hour, scenario.cost)
+    if scenario.month is not None:
+        columns |= month_columns(
+            scenario.month, scenario.cost, {**row, **columns}, cluster, catalogue, scenario.power.pue
+        )
     if isinstance(model, TransformerConfig):
         columns |= quality_columns(row, model, catalogue)
     return columns | site_columns(scenario.power, row, cluster) | fleet_columns(scenario.power, row, cluster)
@@ -283,7 +290,7 @@ def resolve(
 ) -> Mapping[str, Mapping[str, Any]]:
     """Every input of a scenario, defaults and catalogue figures included: value, unit, source. Values are SI."""
     inputs: dict[str, dict[str, Any]] = {}
-    unasked = {"hardware", *(key for key in ("cost", "reliability") if getattr(scenario, key) is None)}
+    unasked = {"hardware", *(key for key in ("cost", "reliability", "month") if getattr(scenario, key) is None)}
     written = {path for path, _ in leaves(scenario.model_dump(exclude=unasked, exclude_unset=True))}
     dumped = scenario.model_dump(exclude=unasked)
     for path, value in leaves(dumped):

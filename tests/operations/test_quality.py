@@ -17,7 +17,7 @@ MACHINES = {
         "model": "llama-3.1-8b", "cluster": "rtx-4090",
         "workload": {"kind": "inference", "batch": 8, "prompt": 512, "output": 32, "runtime": "vllm"},
     },
-    "cases": [{"labels": {"machine": name}, "workload.precision": name} for name in ("bf16", "fp8", "int4", "int4-g64")],
+    "cases": [{"labels": {"machine": of}, "workload.precision": of} for of in ("bf16", "fp8", "int4", "int4-g64")],
     "recommend": {},
 }  # fmt: skip
 
@@ -109,7 +109,8 @@ def test_a_bad_file_of_figures_is_refused_with_its_line(tmp_path, old, new, prob
 title: Ours
 sources: {page: a page}
 figures:
-  - {precision: fp8, method: m, model: a, parameters: 8, measure: score, wide: 80, narrow: 78, date: 2025-01, source: page}
+  - {precision: fp8, method: m, model: a, parameters: 8, measure: score, wide: 80, narrow: 78, date: 2025-01,
+     source: page}
 """
     (tmp_path / "quality").mkdir()
     (tmp_path / "quality" / "ours.yaml").write_text(text.replace(old, new, 1))
