@@ -43,6 +43,7 @@ FOLDERS = {
     "links": ROOT / "hardware" / "links",
     "architectures": ROOT / "hardware" / "architectures",
     "reliability": ROOT / "hardware" / "reliability",
+    "cooling": ROOT / "hardware" / "cooling",
 }
 
 

@@ -28,6 +28,7 @@ NEITHER = {
         "quality_used",
         "month_used",
         "hours_per_month",
+        "heat_used",
         "utilisation",
         "rent_compared",
         "rent_compared_usd_per_gpu_hour",

@@ -41,6 +41,7 @@ LISTED = (
     "prices",
     "reliability",
     "quality",
+    "cooling",
 )
 
 

@@ -174,3 +174,16 @@ class Operated(Tabular):
     has: never. P10 by the cheapest purchase against the dearest rent, P90 the other way round (h)."""
     break_even_hours_per_month_p10: float | None = None
     break_even_hours_per_month_p90: float | None = None
+    heat_used: str | None = None
+    """The cooling that the GPUs are held by: kind, how much hotter than the inlet at rated power, inlet, the
+    temperature they are held at."""
+    held_power_w: float | None = None
+    """Power of a GPU that its temperature leaves; P10 and P90 by the most and the least rise that was measured with
+    such cooling (W)."""
+    held_power_w_p10: float | None = None
+    held_power_w_p90: float | None = None
+    held_clock: float | None = None
+    """Clock of busy tensor cores at that power, over the clock that the power limit leaves a cool GPU; P10 and P90
+    likewise (share)."""
+    held_clock_p10: float | None = None
+    held_clock_p90: float | None = None

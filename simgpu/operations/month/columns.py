@@ -86,7 +86,8 @@ def start_up_of(use: str, fields: StartUpFields, machine: Machine, row: Mapping[
     begun = 0.0 if machine.kept else fields.provision + fields.image * 1e9 / fields.image_rate
     if use == "development":
         return begun
-    weights = float(row.get("weights_bytes_per_gpu") or 0.0) * machine.gpus / fields.weights
+    each = machine.gpus / max(int(row.get("dp") or 1), 1)  # replicas read the same weights
+    weights = float(row.get("weights_bytes_per_gpu") or 0.0) * each / fields.weights
     if use == "serving":
         return begun + weights + fields.compile + fields.graphs
     usual = RestartFields()
