@@ -122,10 +122,10 @@ class CoolingFile(_Strict):
 
     @model_validator(mode="after")
     def _sourced(self) -> Self:
-        for one in (self.hold, *self.measured):
-            if one.source not in self.sources:
-                hint = nearest(one.source, self.sources)
-                raise ValueError(f"{shown(one.source)} is not one of the file's sources{hint}")
+        for source in (self.hold.source, *(run.source for run in self.measured)):
+            if source not in self.sources:
+                hint = nearest(source, self.sources)
+                raise ValueError(f"{shown(source)} is not one of the file's sources{hint}")
         return self
 
     @property

@@ -100,7 +100,8 @@ def bill_of(uses: Sequence[tuple[Machine, str, Sequence[Session], float]], hours
     Every session is a line, and so is every machine that is kept, once however many uses it has: an owned one costs
     its fixed part, and idle energy for the hours in which it waits.
     """
-    items, waiting = [], {}
+    items: list[Item] = []
+    waiting: dict[Machine, float] = {}
     for machine, use, sessions, start_up in uses:
         waiting.setdefault(machine, hours)
         for session in sessions:

@@ -99,7 +99,7 @@ def _total(use: UseFields, row: Mapping[str, Any], key: str) -> float:
     if use.tokens is not None:
         if not row.get(BY_TOKENS):
             raise InputError("the job of the scenario makes no output tokens; expected hours", key=f"{key}.tokens")
-        return use.tokens / row[BY_TOKENS] / HOUR
+        return use.tokens / float(row[BY_TOKENS]) / HOUR
     if use.hours == "run":
         days = row.get("training_days_with_failures", row.get("training_days"))
         if days is None:
