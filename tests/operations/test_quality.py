@@ -100,7 +100,7 @@ def test_rankings_in_one_precision_say_nothing_of_quality():
     [
         ("precision: fp8", "precision: fp9", "precision 'fp9' is not known"),
         ("source: page", "source: pgae", "'pgae' is not one of the file's sources"),
-        ("date: 2025-01, ", "", "figures.0.date: this key is missing"),
+        (", date: 2025-01", "", "figures.0.date: this key is missing"),
         ("narrow: 78", "narrow: -78", "-78"),
     ],
 )
