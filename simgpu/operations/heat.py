@@ -98,6 +98,14 @@ class Run(_Strict):
     temperature: Annotated[list[float], Field(min_length=2, max_length=2)]
     source: str
 
+    @model_validator(mode="after")
+    def _hotter_than_its_inlet(self) -> Self:
+        low, high = self.temperature
+        if not INLETS[1] < low <= high <= 150:
+            problem = f"temperature {shown(self.temperature)} is out of range; expected lowest and highest, C, above "
+            raise ValueError(f"{problem}the {INLETS[1]:g} C that an inlet may have")
+        return self
+
     def rise(self, inlet: float, end: int | None = None) -> float:
         """K above `inlet` at rated power, by the lowest (0) or the highest temperature (1), or the middle."""
         found = sum(self.temperature) / 2 if end is None else self.temperature[end]

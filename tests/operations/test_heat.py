@@ -124,3 +124,29 @@ def test_what_an_article_prints_lies_between_the_inlets_of_rooms():
 def test_a_hotter_inlet_never_makes_a_step_faster(end):
     steps = [row(heat={"cooling": "packed", "inlet": f"{inlet} C", "rise": end})["step_s"] for inlet in (18, 27, 35)]
     assert steps == sorted(steps) and steps[-1] > steps[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("watts: 430", "watts: -3", "measured.0.watts: -3"),
+        ("source: me}", "source: mee}", "'mee' is not one of the file's sources; did you mean 'me'"),
+        ("[70, 72]", "[72, 70]", "expected lowest and highest"),
+        ("[70, 72]", "[15, 72]", "above the 27 C"),
+        ("hold: {value: 84, source: me}\n", "", "hold: this key is missing"),
+    ],
+)
+def test_a_bad_file_of_cooling_is_refused_with_its_line(tmp_path, old, new, problem):
+    text = """name: fans
+title: Mine
+sources: {me: my bench}
+hold: {value: 84, source: me}
+measured:
+  - {gpu: rtx-4090, rated: 450, watts: 430, temperature: [70, 72], source: me}
+"""
+    assert old in text
+    (tmp_path / "cooling").mkdir()
+    (tmp_path / "cooling" / "fans.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=r"fans\.yaml") as error:
+        cooling_of(Catalogue(tmp_path), "fans")
+    assert problem in str(error.value) and "\n" not in str(error.value)
