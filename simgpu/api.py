@@ -391,16 +391,28 @@ def diff(
     return study.diff(a, b, known, settings, tuple(settings_a), tuple(settings_b), value)
 
 
-@takes(experiment=EXPERIMENT, settings=TEXT, catalogue=CATALOGUE)
-def recommend(experiment: Given, *settings: str, catalogue: Catalogue | None = None) -> Recommended:
+@takes(experiment=EXPERIMENT, settings=TEXT, min_quality=NUMBER | TEXT, catalogue=CATALOGUE)
+def recommend(
+    experiment: Given, *settings: str, min_quality: float | str | None = None, catalogue: Catalogue | None = None
+) -> Recommended:
     """Rank the machines that the rows of an experiment are; see `simgpu recommend`.
 
-    `settings` are 'key=value' changes to every row. `.rows` are the machines, best first, with why each loses;
+    `settings` are 'key=value' changes to every row; of the quality in 16 bits `min_quality` must be kept, as published
+    ("98 %"). `.rows` are the machines, best first, with why each loses;
     `.notes` say how sure the order is and what would change it.
     """
     from simgpu.study.choice import recommending
 
-    return recommending.recommend(_given(experiment), settings, catalogue or Catalogue())
+    return recommending.recommend(
+        _given(experiment), settings, catalogue or Catalogue(), min_quality=_quality(min_quality)
+    )
+
+
+def _quality(given: float | str | None) -> float | None:
+    """The share `min_quality`. Raises `InputError`."""
+    from simgpu.operations.quantities import share_of
+
+    return share_of(given, "min_quality", above=True) if given is not None else None
 
 
 @takes(
@@ -472,16 +484,18 @@ def sweep(
 
 @takes(
     experiment=EXPERIMENT, settings=TEXT, jobs=WHOLE, top=WHOLE, store=PATH, scheduler=TEXT, dask_workers=WHOLE,
-    catalogue=CATALOGUE,
+    min_quality=NUMBER | TEXT, catalogue=CATALOGUE,
 )  # fmt: skip
 def search(
     experiment: Given, *settings: str, jobs: int | None = None, top: int | None = None, store: str | Path | None = None,
-    scheduler: str | None = None, dask_workers: int | None = None, catalogue: Catalogue | None = None,
+    scheduler: str | None = None, dask_workers: int | None = None, min_quality: float | str | None = None,
+    catalogue: Catalogue | None = None,
 ) -> Answer:  # fmt: skip
     """Find the best plans that the `search:` section of an experiment asks for; see `simgpu search`.
 
     `.rows` are the best, best first, `.front` the best for each budget, `.every` all that was simulated. Training plans
-    that were simulated are kept where `store` or $SIMGPU_STORE says. Raises `InputError`.
+    that were simulated are kept where `store` or $SIMGPU_STORE says. `min_quality` as in `recommend`. Raises
+    `InputError`.
     """
     from simgpu.study.pools.where import Where
     from simgpu.study.search import command
@@ -489,8 +503,8 @@ def search(
 
     given, kept = _given(experiment), Path(store) if store is not None else None
     keep = kept is not None or bool(os.environ.get(VARIABLE))
-    work = Where(jobs, scheduler, dask_workers)
-    return command.search(given, settings, catalogue or Catalogue(), work, top, kept, keep=keep)
+    work, wish = Where(jobs, scheduler, dask_workers), command.Wish(top, _quality(min_quality))
+    return command.search(given, settings, catalogue or Catalogue(), work, wish, kept, keep=keep)
 
 
 @takes(store=PATH, experiment=TEXT, where=TEXT, status=TEXT, sort=TEXT, limit=WHOLE)

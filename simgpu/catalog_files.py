@@ -4,7 +4,7 @@ Folders are searched in this order: those given by hand (`--catalog DIR`, `Catal
 variable `SIMGPU_CATALOG` (separated like PATH), the catalogue that comes with simgpu. Each holds `gpus/`, `nodes/`,
 `clusters/`, `links/`, `architectures/` (directly or under `hardware/`), `models/` (of language models and, as YAML, of
 networks of stages, whose parts are `models/components/`), `families/`, `frameworks/`, `runtimes/`, `experiments/`, and
-`prices/` and `reliability/`, directly or under `hardware/`.
+`prices/`, `reliability/`, `quality/` and `cooling/`, directly or under `hardware/`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from simgpu.reading import built_in_folder
 
 FOLDERS = (
     *("gpus", "nodes", "clusters", "instances", "links", "architectures", "hardware"),
-    *("models", "families", "experiments", "frameworks", "runtimes", "prices", "reliability"),
+    *("models", "families", "experiments", "frameworks", "runtimes", "prices", "reliability", "quality", "cooling"),
 )
 """Folders of which a catalogue has at least one."""
 

@@ -18,11 +18,17 @@ from simgpu.model.derive import written
 from simgpu.model.networks.pipeline import Pipeline
 from simgpu.operations.failures import failure_columns
 from simgpu.operations.fields import SOURCES, CostFields, ReliabilityFields
+from simgpu.operations.heat import SOURCES as HEAT_SOURCES
+from simgpu.operations.heat import HeatFields, heat_columns, held_by_heat
 from simgpu.operations.money import cost_columns, listed_columns
+from simgpu.operations.month.columns import month_columns
+from simgpu.operations.month.fields import SOURCES as MONTH_SOURCES
+from simgpu.operations.month.fields import MonthFields
 from simgpu.operations.power.fields import SOURCES as POWER_SOURCES
 from simgpu.operations.power.fields import PowerFields
 from simgpu.operations.power.fleet import fleet_columns
 from simgpu.operations.power.site import site_columns
+from simgpu.operations.quality import quality_columns
 from simgpu.overrides import Override
 from simgpu.plan.parallelism import KEYS, LISTS, Plan
 from simgpu.simulation.call import runtime_of, simulate
@@ -37,7 +43,9 @@ from simgpu.workload.networks.job import Network
 from simgpu.workload.options import RunOptions
 from simgpu.workload.runtimes import Runtime
 
-DEFAULTS: Mapping[str, Mapping[str, str]] = {"cost": SOURCES, "power": POWER_SOURCES}
+DEFAULTS: Mapping[str, Mapping[str, str]] = {
+    "cost": SOURCES, "power": POWER_SOURCES, "month": MONTH_SOURCES, "heat": HEAT_SOURCES,
+}  # fmt: skip
 """Why defaults of a section are what they are, where somebody can be named for them."""
 
 Key = tuple[str, ...]
@@ -116,12 +124,16 @@ class Scenario(BaseModel):
     hardware: dict[str, Any] = {}
     cost: CostFields | None = None
     reliability: ReliabilityFields | None = None
+    month: MonthFields | None = None
+    heat: HeatFields | None = None
 
     def options(self, **changed: Any) -> RunOptions:
         """The options of the run, with single ones `changed`."""
         said = {
             name: getattr(self, name) for name in RunOptions.__dataclass_fields__ if name in type(self).model_fields
         }
+        if self.heat is not None and self.clocks is None:
+            said["clocks"] = "sustained"  # a GPU takes minutes to get hot
         return RunOptions(**{**said, **changed})
 
 
@@ -196,7 +208,9 @@ def run_scenario(
     except InputError as error:
         raise error if error.file else where.error(error.problem, ("model",)) from None
     framework = framework_of(scenario, catalogue, where)
-    cluster = resolved or resolve_cluster(scenario, catalogue, where)
+    cluster = (
+        resolved if resolved is not None and scenario.heat is None else resolve_cluster(scenario, catalogue, where)
+    )
     try:
         result = simulate(
             cluster, scenario.workload, model, scenario.plan.plan(), scenario.options(framework=framework),
@@ -204,6 +218,8 @@ def run_scenario(
             draft=draft_of(scenario, catalogue),
         )  # fmt: skip
         columns = operations_of(result.row, scenario, cluster, model, catalogue)
+        if scenario.heat is not None:
+            columns |= heat_columns(scenario.heat, _cold_cluster(scenario, catalogue, where), catalogue)
     except InputError as error:  # of a file that the scenario names, the error says the place itself
         raise error if error.file else where.error(error.problem, tuple((error.key or "").split("."))) from None
     return result.operated(columns).told(inputs=lambda: resolve(scenario, cluster, catalogue, where))
@@ -225,6 +241,12 @@ def operations_of(
     if scenario.reliability is not None:
         parameters = float(getattr(model, "parameters", 0) or 0)
         columns |= failure_columns(scenario.reliability, parameters, row, cluster, catalogue, hour, scenario.cost)
+    if scenario.month is not None:
+        columns |= month_columns(
+            scenario.month, scenario.cost, {**row, **columns}, cluster, catalogue, scenario.power.pue
+        )
+    if isinstance(model, TransformerConfig):
+        columns |= quality_columns(row, model, catalogue)
     return columns | site_columns(scenario.power, row, cluster) | fleet_columns(scenario.power, row, cluster)
 
 
@@ -270,6 +292,21 @@ def draft_of(scenario: Scenario, catalogue: Catalogue) -> TransformerConfig | No
 
 def resolve_cluster(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> Cluster:
     """The scenario's cluster with its hardware parameters applied."""
+    cold = _cold_cluster(scenario, catalogue, origins)
+    if scenario.heat is None:
+        return cold
+    try:
+        held = held_by_heat(scenario.heat, cold, catalogue)
+    except InputError as error:
+        raise error if error.file else origins.error(error.problem, tuple((error.key or "").split("."))) from None
+    if held.watts >= cold.gpu.power.tdp.si:
+        return cold
+    overrides = [origins.override(key, value) for key, value in scenario.hardware.items() if key != "gpu.power.tdp"]
+    return catalogue.cluster(scenario.cluster, [*overrides, Override("gpu.power.tdp", f"{held.watts} W", held.words)])
+
+
+def _cold_cluster(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> Cluster:
+    """The scenario's cluster whatever its temperature."""
     overrides = [origins.override(key, value) for key, value in scenario.hardware.items()]
     try:
         return catalogue.cluster(scenario.cluster, overrides)
@@ -282,12 +319,16 @@ def resolve(
 ) -> Mapping[str, Mapping[str, Any]]:
     """Every input of a scenario, defaults and catalogue figures included: value, unit, source. Values are SI."""
     inputs: dict[str, dict[str, Any]] = {}
-    unasked = {"hardware", *(key for key in ("cost", "reliability") if getattr(scenario, key) is None)}
+    unasked = {"hardware", *(key for key in ("cost", "reliability", "month", "heat") if getattr(scenario, key) is None)}
     written = {path for path, _ in leaves(scenario.model_dump(exclude=unasked, exclude_unset=True))}
     dumped = scenario.model_dump(exclude=unasked)
     for path, value in leaves(dumped):
         place = indexed(dumped, path)
-        usual = DEFAULTS.get(path[0], {}).get(path[-1], "default") if len(path) == 2 else "default"
+        usual = (
+            DEFAULTS.get(path[0], {}).get(path[-1], "default")
+            if len(path) == 2 or path[:2] == ("month", "start_up")
+            else "default"
+        )
         source = origins.source(place) if path in written else usual
         inputs[".".join(path)] = {**effective(path, value, scenario), "source": source}
     if isinstance(scenario.workload, Training):

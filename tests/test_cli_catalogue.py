@@ -43,7 +43,12 @@ FOLDERS = {
     "links": ROOT / "hardware" / "links",
     "architectures": ROOT / "hardware" / "architectures",
     "reliability": ROOT / "hardware" / "reliability",
+    "cooling": ROOT / "hardware" / "cooling",
 }
+
+
+OF_FIGURES = {"prices": ["h100-sxm", "electricity"], "quality": ["fp8", "q4_k_m"]}
+"""Kinds whose files hold figures of things, by which they are listed."""
 
 
 def _names(kind: str) -> list[str]:
@@ -58,7 +63,7 @@ def test_list_of_prices_names_every_quote_that_is_taken() -> None:
     assert "h100-sxm" in text and "3.29 USD/h, on demand, Lambda Labs, 2025-02-28 (middle of 8, 2.45 to 12.29)" in text
 
 
-@pytest.mark.parametrize("kind", [kind for kind in LISTED if kind != "prices"])
+@pytest.mark.parametrize("kind", [kind for kind in LISTED if kind not in OF_FIGURES])
 def test_list_shows_every_name_with_a_title(kind: str) -> None:
     lines = simgpu("list", kind).stdout.splitlines()
     names = [line.split()[0] for line in lines]
@@ -70,7 +75,7 @@ def test_list_without_a_kind_shows_all_kinds() -> None:
     text = simgpu("list").stdout
     for kind in LISTED:
         assert f"{kind}:\n" in text
-        for name in _names(kind) if kind != "prices" else ["h100-sxm", "electricity"]:
+        for name in OF_FIGURES.get(kind) or _names(kind):
             assert f"\n  {name} " in text
 
 

@@ -5,12 +5,14 @@ import pytest
 import simgpu
 from simgpu import InputError
 from simgpu.study.largest.command import tokens_of
+from simgpu.study.largest.finding import beside
 
 
 def best(machine, **asked):
     return simgpu.largest(machine, **asked, family="llama-3.1-8b")
 
 
+@pytest.mark.slow
 def test_it_grows_with_the_memory_and_shrinks_with_the_bits():
     small, large = (best(one, finetune="qlora") for one in ("rtx-4090", "l40s"))
     whole = best("l40s", finetune="lora")
@@ -29,9 +31,21 @@ def test_it_is_what_a_simulation_says():
     assert row["memory_bytes_per_gpu"] == found["memory_bytes_per_gpu"]
 
 
+@pytest.mark.slow
 def test_a_server_holds_less_with_more_context():
     short, long = (best("rtx-4090", serve=tokens) for tokens in ("4k", "32k"))
     assert long.sizes[0]["parameters"] < short.sizes[0]["parameters"]
+
+
+def test_machines_stand_beside_each_other():
+    found = [best(one, finetune="qlora", epoch="5M") for one in ("rtx-4090", "l40s")]
+    rows = beside(found)
+    assert [row["machine"] for row in rows] == ["rtx-4090", "l40s"]
+    assert rows[0]["parameters"] < rows[1]["parameters"] and rows[0]["family_parameters"] < rows[1]["family_parameters"]
+    for row, one in zip(rows, found, strict=True):
+        assert row["gpus"] == one.gpus == 1 and row["model"] == one.best["model"]
+        assert row["epoch_s"] == pytest.approx(5e6 / row["tokens_per_s"])
+        assert row["option_parameters"] == max(size["parameters"] for size in one.sizes) >= row["family_parameters"]
 
 
 def test_tokens_are_read_as_people_write_them():

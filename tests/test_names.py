@@ -32,6 +32,7 @@ NO_NAMES = {
         *("rate", "think_s", "in_flight", "headroom", "availability"),
         "change",
         "price",
+        "min_quality",
         "jobs",
         "limit",
         "top",

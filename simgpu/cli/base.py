@@ -41,6 +41,8 @@ LISTED = (
     "experiments",
     "prices",
     "reliability",
+    "quality",
+    "cooling",
 )
 
 

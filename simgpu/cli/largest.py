@@ -16,8 +16,8 @@ from simgpu.cli.names import MACHINES, names_of
     epilog="Example: simgpu largest --gpu rtx-4090 --finetune qlora --tokens 2048",
 )
 @click.option(
-    "--gpu", "--cluster", "machine", required=True, metavar="NAME", shell_complete=names_of(*MACHINES),
-    help="GPU, node or cluster.",
+    "--gpu", "--cluster", "machines", required=True, multiple=True, metavar="NAME", shell_complete=names_of(*MACHINES),
+    help="GPU, node or cluster; repeatable: a row for each.",
 )  # fmt: skip
 @click.option("--finetune", metavar="HOW", help="full, lora or qlora.")
 @click.option("--serve", metavar="TOKENS", help="Serve with that much context: 32k.")
@@ -35,17 +35,25 @@ from simgpu.cli.names import MACHINES, names_of
 @format_option("table", "json", "csv")
 @click.pass_obj
 @one_line_errors
-def largest(folders: tuple[str, ...], settings: tuple[str, ...], style: str, **given: Any) -> None:
+def largest(
+    folders: tuple[str, ...], machines: tuple[str, ...], settings: tuple[str, ...], style: str, **given: Any
+) -> None:  # fmt: skip
     """Find the largest model of the catalogue that a machine takes, the largest size of its family, and what binds.
 
-    A second table says what one more option buys: recomputation, offload, a loss in chunks, fewer bits.
+    A second table says what one more option buys: recomputation, offload, a loss in chunks, fewer bits. Of several
+    machines there is one table, with the option that buys most.
     """
     from simgpu.render.data import print_csv, print_json
     from simgpu.render.table import print_table
     from simgpu.study.largest import command
+    from simgpu.study.largest.finding import beside
 
-    found = command.largest(open_catalogue(folders), settings=settings, **given)
-    if style == "json":
+    catalogue = open_catalogue(folders)
+    every = [command.largest(catalogue, machine, settings=settings, **given) for machine in dict.fromkeys(machines)]
+    found = every[0]
+    if len(every) > 1:
+        _print_several(beside(every), found.title.rpartition(" on ")[0], style)
+    elif style == "json":
         print_json({"machine": found.machine, "models": found.models, "sizes": found.sizes}, sys.stdout)
     elif style == "csv":
         print_csv(found.rows, sys.stdout)
@@ -56,10 +64,23 @@ def largest(folders: tuple[str, ...], settings: tuple[str, ...], style: str, **g
             print_table(sizes, list(sizes[0]), "One more option", found.notes, sys.stdout)
 
 
+def _print_several(rows: list[dict[str, Any]], title: str, style: str) -> None:
+    from simgpu.render.data import print_csv, print_json
+    from simgpu.render.table import print_table
+
+    if style == "json":
+        print_json({"machines": rows}, sys.stdout)
+    elif style == "csv":
+        print_csv(rows, sys.stdout)
+    else:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        print_table(shown(rows), columns, title, [], sys.stdout)
+
+
 def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows with parameters in billions, as people say them, and without the machine's own figures."""
     return [
-        {key: f"{value / 1e9:.3g} B" if key == "parameters" else value for key, value in row.items()
+        {key: f"{value / 1e9:.3g} B" if key.endswith("parameters") else value for key, value in row.items()
          if key != "memory_capacity_bytes"}
         for row in rows
     ]  # fmt: skip

@@ -183,8 +183,8 @@ def list_(folders: tuple[str, ...], kind: str | None, style: str) -> None:
     """List what the catalogue holds.
 
     KIND is models, networks, families, gpus, nodes, clusters, instances, links, architectures, runtimes, frameworks,
-    experiments, prices (of each GPU and what stands beside it, as results take them) or reliability (failure rates);
-    without it all are listed.
+    experiments, prices (of each GPU and what stands beside it, as results take them), reliability (failure rates),
+    quality (what narrower weights keep of a model's, as published) or cooling (kinds of it); without it all are listed.
     """
     from simgpu.study.report.catalogue import listing, print_listing
 

@@ -30,6 +30,17 @@ from simgpu.cli.base import (
 from simgpu.cli.names import names_of
 from simgpu.render.data import print_json
 
+min_quality_option = click.option(
+    "--min-quality", metavar="SHARE", help="Of the quality in 16 bits, as published (simgpu list quality): 98%."
+)
+
+
+def _quality(given: str | None) -> float | None:
+    """The share of an option. Raises `InputError`."""
+    from simgpu.operations.quantities import share_of
+
+    return share_of(given, "--min-quality", above=True) if given is not None else None
+
 
 @main.command(
     short_help="Run many scenarios over all cores, and keep their rows.",
@@ -145,6 +156,7 @@ def results(
 @price_option
 @pool_options
 @click.option("--top", type=click.IntRange(1, 1000), metavar="N", help="Plans to list.  [default: as in the file]")
+@min_quality_option
 @store_option
 @answer_options("table", "json", "csv")
 @click.pass_obj
@@ -156,6 +168,7 @@ def search(
     price: str | None,
     shown: Shown,
     top: int | None,
+    min_quality: str | None,
     store: Path | None,
     **where: Any,
 ) -> None:
@@ -170,7 +183,7 @@ def search(
             with_price(settings, price),
             open_catalogue(folders),
             Where(**where),
-            top,
+            command.Wish(top, _quality(min_quality)),
             store,
             lambda p: line.update(**vars(p)),
         )
@@ -190,11 +203,13 @@ def search(
 @file_argument
 @set_option
 @price_option
+@min_quality_option
 @answer_options("table", "json", "csv")
 @click.pass_obj
 @one_line_errors
 def recommend(
-    folders: tuple[str, ...], file: str, settings: tuple[str, ...], price: str | None, shown: Shown
+    folders: tuple[str, ...], file: str, settings: tuple[str, ...], price: str | None, min_quality: str | None,
+    shown: Shown,
 ) -> None:  # fmt: skip
     """Rank the machines of FILE, an experiment whose rows are machines, by what its `recommend:` section asks for.
 
@@ -204,7 +219,9 @@ def recommend(
     from simgpu.study.choice import recommending, report
 
     with progress_bar(shown.quiet) as told:
-        found = recommending.recommend(file, with_price(settings, price), open_catalogue(folders), told)
+        found = recommending.recommend(
+            file, with_price(settings, price), open_catalogue(folders), told, _quality(min_quality)
+        )
     written = report.write(found, shown.folder(found.name), plots=shown.plots, formats=shown.formats)
     report.show(found, shown.style, sys.stdout)
     tell_written(written, shown.quiet)

@@ -81,7 +81,7 @@ def checks(gpu: GPUSpec, architectures: Iterable[ArchitectureSpec] = ()) -> list
         Check(of_vector, vector, "FLOP/s", 2.29e12, 163.4e12),
         Check(of_half, half / clocks, "FLOP", 128, 10_909, each),
         Check(of_vector, vector / clocks, "FLOP", 127.3, 294.3, each),
-        Check(of_half, half / memory.bandwidth.si, "FLOP", 12.75, 453.3, "per byte of memory bandwidth"),
+        Check(of_half, half / memory.bandwidth.si, "FLOP", 12.75, 947.6, "per byte of memory bandwidth"),
         *_of_relatives(gpu, *most_of(architectures)),
         *_of_memory(gpu),
     ]

@@ -148,7 +148,7 @@ def span_of(text: str, key: str) -> float:
     return value
 
 
-def share_of(text: str, key: str, above: bool = False) -> float:
+def share_of(text: Any, key: str, above: bool = False) -> float:
     """A share given by an option, such as 0.8 or '80 %'. Raises `InputError` at `key`."""
     try:
         value = parsed(text, PERCENT, "80 %", bare=True)

@@ -80,11 +80,13 @@ def title(column: str) -> str:
     plain = column.removeprefix("workload.").replace(".", " ").removesuffix("_s").replace("_", " ")
     if column.startswith("claimed_"):
         return f"{title(column.removeprefix('claimed_'))}, claimed"
+    if column.endswith("_kw"):
+        return plain.removesuffix(" kw") + " (kW)"
     if column.endswith("_usd"):
         return plain.removesuffix(" usd") + " (USD)"
     if column == "lost_by":
         return "slower than best by"
-    return TABLE[column].title if column in TABLE else plain
+    return TABLE[column].title if column in TABLE else plain.replace("kwh ", "kWh ")
 
 
 def cell(column: str, value: Any) -> str:

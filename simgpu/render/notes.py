@@ -59,6 +59,13 @@ def price_notes(rows: Sequence[Mapping[str, Any]], label: str | None) -> list[st
     return [f"Price{f' of {_some(names)}' if several else ''}: {words}." for words, names in by.items()]
 
 
+def month_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the brackets of a month mean, where rows have one."""
+    if not any(row.get("month_used") for row in rows):
+        return []
+    return ["A month: brackets reach from the cheapest to the dearest quote of the half year that the price is from."]
+
+
 def _names_of(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, list[str]] | None:
     """The values of a column by the prices of their rows; None where one value has several prices."""
     of: dict[str, str] = {}

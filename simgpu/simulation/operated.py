@@ -150,3 +150,48 @@ class Operated(Tabular):
     (share)."""
     planned_share: float | None = None
     """Share of the time of the simulated runs: planned stops (share)."""
+    quality_kept: float | None = None
+    """What the weights keep of the model's quality in 16 bits, as others measured it: the score of tests, or of
+    perplexities the ratio; of several figures the lowest (share)."""
+    quality_used: str | None = None
+    """Whose figure that is: measure, model, method, date, source; or that nobody has published one."""
+    month_used: str | None = None
+    """How the machines of the month are had, and what for."""
+    hours_per_month: float | None = None
+    """Hours of use a month, of all uses (h)."""
+    paid_hours_per_month: float | None = None
+    """Of these with starts, losses to preemptions, and what is rounded up; of machines that are kept those in which
+    they work (h)."""
+    start_ups_per_month: int | None = None
+    """Sessions of the month, each of which begins with a start."""
+    start_up_s: float | None = None
+    """From the start of a session until it works: instance, image, weights, compilation, CUDA graphs (s)."""
+    usd_per_month: float | None = None
+    """USD of a month of use; P10 and P90 by the cheapest and the dearest quote, and by the time where the hours follow
+    from the job (USD)."""
+    usd_per_month_p10: float | None = None
+    usd_per_month_p90: float | None = None
+    rent_usd_per_month: float | None = None
+    """Part of usd_per_month: rented machines (USD)."""
+    owned_usd_per_month: float | None = None
+    """Part of usd_per_month: owned machines, their energy among it (USD)."""
+    start_up_usd_per_month: float | None = None
+    """Part of usd_per_month that starts take (USD)."""
+    break_even_hours_per_month: float | None = None
+    """Hours of use a month from which on owning the scenario's machine costs less than renting it; more than a month
+    has: never. P10 by the cheapest purchase against the dearest rent, P90 the other way round (h)."""
+    break_even_hours_per_month_p10: float | None = None
+    break_even_hours_per_month_p90: float | None = None
+    heat_used: str | None = None
+    """The cooling that the GPUs are held by: kind, how much hotter than the inlet at rated power, inlet, the
+    temperature they are held at."""
+    held_power_w: float | None = None
+    """Power of a GPU that its temperature leaves; P10 and P90 by the most and the least rise that was measured with
+    such cooling (W)."""
+    held_power_w_p10: float | None = None
+    held_power_w_p90: float | None = None
+    held_clock: float | None = None
+    """Clock of busy tensor cores at that power, over the clock that the power limit leaves a cool GPU; P10 and P90
+    likewise (share)."""
+    held_clock_p10: float | None = None
+    held_clock_p90: float | None = None

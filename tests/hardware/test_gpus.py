@@ -30,6 +30,11 @@ GB100 = {
     "tf32-fp32-tensor": 4096, "fp16-fp32-tensor": 8192, "fp16-fp16-tensor": 8192, "bf16-fp32-tensor": 8192,
     "fp8-fp32-tensor": 16384, "fp8-fp16-tensor": 16384, "int8-int32-tensor": 16384, "fp4-fp32-tensor": 32768,
 }  # fmt: skip
+GA10B = {
+    "fp32-fp32-vector": 256, "fp16-fp16-vector": 512, "tf32-fp32-tensor": 1024, "fp16-fp32-tensor": 2048,
+    "fp16-fp16-tensor": 2048, "bf16-fp32-tensor": 2048, "int8-int32-tensor": 4096,
+}  # fmt: skip
+THOR = {key: rate for key, rate in GB100.items() if "fp64" not in key}
 GB110 = GB100 | {"fp64-fp64-vector": 4, "fp64-fp64-tensor": 4, "int8-int32-tensor": 512, "fp4-fp32-tensor": 49152}
 GV100 = {
     "fp64-fp64-vector": 64, "fp32-fp32-vector": 128, "fp16-fp16-vector": 256,
@@ -69,6 +74,7 @@ CHIPS = {
     "volta": GV100, "turing": TU10X, "ampere": GA100, "ampere-ga10x": GA10X, "ada": AD10X, "hopper": GH100,
     "hopper-h20": H20, "hopper-h800": {key: rate for key, rate in GH100.items() if "fp64" not in key},
     "blackwell": GB100, "blackwell-ultra": GB110, "blackwell-gb20x": GB20X,
+    "ampere-orin": GA10B, "blackwell-thor": THOR,
     "cdna": CDNA1, "cdna2": CDNA2, "cdna3": CDNA3, "cdna4": CDNA4,
 }  # fmt: skip
 

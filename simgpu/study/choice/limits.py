@@ -8,10 +8,14 @@ from typing import Any
 
 from simgpu.columns import COLUMNS, TABLE, better
 from simgpu.errors import InputError, nearest, shown
+from simgpu.operations.quality import COLUMN, LIMIT, NONE
 from simgpu.operations.quantities import DAY, PERCENT, SPANS, parsed
 from simgpu.render.columns import cell, title
 
 KW = {"W": 1e-3, "kW": 1.0, "MW": 1e3}
+
+SHORT = {"power": "power_kw", LIMIT: COLUMN}
+"""Limits by other names than those of their columns."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Limit:
     def broken(self, row: Mapping[str, Any]) -> str:
         """The limit in words where a row breaks it; '' where it keeps it."""
         found = row.get(self.column)
+        if found is None and self.column == COLUMN:
+            return f"quality of {row.get('precision', 'its precision')}: {NONE}"
         if found is None:
             return f"no {title(self.column)} to hold against the limit"
         least = better(self.column) == "higher"
@@ -38,9 +44,9 @@ def limits_of(written: Mapping[str, Any]) -> list[Limit]:
     found = []
     for column, given in written.items():
         key = f"recommend.limits.{column}"
-        name = "power_kw" if column == "power" else column
+        name = SHORT.get(column, column)
         if name != "power_kw" and (name not in COLUMNS or better(name) is None):
-            hint = nearest(column, [*(one for one in COLUMNS if better(one)), "power"], where="docs/results.md")
+            hint = nearest(column, [*(one for one in COLUMNS if better(one)), *SHORT], where="docs/results.md")
             raise InputError(f"{shown(column)} cannot be limited{hint}", key=key)
         try:
             value = _number(name, given)

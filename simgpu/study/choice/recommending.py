@@ -21,6 +21,7 @@ from simgpu.operations.choice import (
 )
 from simgpu.operations.draw import power_of
 from simgpu.operations.fitting import fits
+from simgpu.operations.quality import COLUMN, LIMIT, quality_notes
 from simgpu.plan.memory import GIB
 from simgpu.render.columns import cell, title
 from simgpu.render.notes import price_notes
@@ -65,6 +66,7 @@ class Recommended(Tabular):
             "kwh_per_run",
             "kwh_per_million_output_tokens",
             "training_goodput",
+            *([COLUMN] if len({row.get("precision") for row in self.found}) > 1 else []),
             "memory_fits",
             "front",
             "sure",
@@ -74,14 +76,18 @@ class Recommended(Tabular):
 
 
 def recommend(
-    file: Given, settings: Sequence[str], catalogue: Catalogue, told: Callable[[int, int], None] | None = None
-) -> Recommended:
-    """Rank the machines of a file. Raises `InputError` at its place."""
+    file: Given, settings: Sequence[str], catalogue: Catalogue, told: Callable[[int, int], None] | None = None,
+    min_quality: float | None = None,
+) -> Recommended:  # fmt: skip
+    """Rank the machines of a file, of whose weights `min_quality` of the quality in 16 bits is kept.
+
+    Raises `InputError` at its place.
+    """
     experiment = load_experiment(find_experiment(file, catalogue), settings, catalogue)
     fields = experiment.fields.recommend or RecommendFields()
     document = experiment.document
     try:
-        limits = limits_of(fields.limits)
+        limits = limits_of({**fields.limits, **({LIMIT: min_quality} if min_quality is not None else {})})
     except InputError as error:
         raise document.error(error.problem, tuple((error.key or "").split("."))) from None
     names, total = case_names(experiment), len(experiment.cases) * (1 + len(fields.batches))
@@ -104,6 +110,7 @@ def recommend(
     order = ranked(able, objective) + [one for one in found if not one.row]
     rows = _rows(order, objective, against)
     notes = [*_notes(order, objective), *_others(experiment, names, catalogue, limits, fields, objective, step, order)]
+    notes += quality_notes([one.row for one in order], [one.name for one in order])
     notes += price_notes([{"machine": one.name, **one.row} for one in order if fits(one.row)], "machine")
     return Recommended(
         experiment.name, experiment.fields.title, objective, against, rows, notes, [one.row for one in order]

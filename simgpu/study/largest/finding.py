@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,8 @@ MOST_LAYERS = 512
 class Largest(Tabular):
     """The largest models that a machine takes.
 
-    machine
-        The name of the machine.
+    machine, gpus
+        The name of the machine, and how many GPUs it has.
     models
         Rows of the largest models of the catalogue that fit, and of the smallest above them that does not.
     sizes
@@ -32,6 +32,7 @@ class Largest(Tabular):
     """
 
     machine: str
+    gpus: int
     title: str
     models: list[dict[str, Any]]
     sizes: list[dict[str, Any]]
@@ -76,7 +77,22 @@ def largest(
         raise InputError(f"no model of the catalogue fits {asked.cluster.name}{need}")
     base = family or rows[0]["model"]
     sizes = list(_sizes(asked, catalogue, base))
-    return Largest(asked.cluster.name, _title(asked), ([above] if above else []) + rows, sizes, _notes(asked, base))
+    models = ([above] if above else []) + rows
+    return Largest(asked.cluster.name, asked.gpus, _title(asked), models, sizes, _notes(asked, base))
+
+
+def beside(found: Sequence[Largest]) -> list[dict[str, Any]]:
+    """A row for each machine: its largest model, the largest size of the family, and the option that buys most."""
+    rows = []
+    for one in found:
+        row: dict[str, Any] = {"machine": one.machine, "gpus": one.gpus, **(one.best or {})}
+        row = {key: value for key, value in row.items() if key not in ("fits", "memory_capacity_bytes")}
+        if one.sizes:
+            most = max(one.sizes, key=lambda size: float(size["parameters"]))
+            row |= {"family": most["family"], "family_parameters": one.sizes[0]["parameters"]}
+            row |= {"option": most["option"], "option_parameters": most["parameters"]}
+        rows.append(row)
+    return rows
 
 
 def _models(catalogue: Catalogue) -> Iterator[tuple[str, TransformerConfig]]:

@@ -22,6 +22,7 @@ from simgpu.hardware.plausible import doubts
 from simgpu.hardware.spec import CatalogueFile, GPUSpec, NodeSpec
 from simgpu.model.family_files import Rule
 from simgpu.operations.prices import price_book
+from simgpu.operations.quality import listing as quality_listing
 from simgpu.settings import hardware_overrides
 from simgpu.units import format_si
 from simgpu.workload.framework_files import dimension
@@ -40,6 +41,8 @@ def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
         return [(f"{one.engine}@{one.since}", _versions_of(one)) for one in catalogue.runtimes.every()]
     if kind == "prices":
         return price_book(catalogue).listing()
+    if kind == "quality":
+        return quality_listing(catalogue)
     if kind == "instances":
         rented = catalogue.instances
         return [(name, f"{cloud.title}: {_rented(cloud.instances[name])}") for name, cloud in rented.items()]

@@ -16,6 +16,7 @@ from simgpu.render.notes import (
     context_notes,
     fit_notes,
     memory_notes,
+    month_notes,
     price_notes,
     settings_notes,
     tier_notes,
@@ -61,6 +62,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes += memory_notes(outcome.rows, _first_label(outcome))
     if any(map(asked, outcome.rows)) or any(name.startswith("usd_") for name in shown_columns(fields, outcome.rows)):
         notes += price_notes(outcome.rows, _first_label(outcome))
+    notes += month_notes(outcome.rows)
     notes += context_notes(stretched(outcome, catalogue))
     notes += fit_notes(misfits(outcome, catalogue))
     notes += tight(outcome)

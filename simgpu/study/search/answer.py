@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from simgpu.operations.money import priced
+from simgpu.operations.quality import COLUMN, quality_notes
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import KEYS
 from simgpu.render.columns import cell, title
@@ -263,6 +264,9 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, served: Ser
     shown = ["rank", "plan", "gpus", *_loads_of(problem), objective, "ttft_s", "tpot_s"]
     shown += [] if objective == "output_tokens_per_s_per_user" else ["output_tokens_per_s_per_user"]
     shown += [name for name in dict.fromkeys(map(plain, problem.limits)) if name not in shown and rows]
+    several = len({row["precision"] for row in served.every}) > 1
+    shown += [COLUMN] if several and COLUMN not in shown else []
+    notes += quality_notes(rows, [row["plan"] for row in rows])
     queue = [name for name in ("saturated", "stationary") if any(queues(row) and name in row for row in served.every)]
     shown += ["memory_bytes_per_gpu", *queue, "lost_by"]
     front = _serving_front(served.every)

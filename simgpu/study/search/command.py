@@ -18,6 +18,7 @@ from simgpu.errors import InputError, shown
 from simgpu.operations.fitting import MISFIT, fits
 from simgpu.operations.money import priced
 from simgpu.operations.power.site import site_columns
+from simgpu.operations.quality import LIMIT
 from simgpu.render.data import print_csv
 from simgpu.render.files import written_whole
 from simgpu.scenario import Origins, Place
@@ -41,8 +42,16 @@ LOADS = ("batch", "micro_batch", "concurrency", "prompt", "output", "context")
 """Counts that tell plans of one kind apart, beside their degrees."""
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What is asked beside the file: how many plans to list, the share of the quality in 16 bits that is kept."""
+
+    top: int | None = None
+    min_quality: float | None = None
+
+
 def search(
-    file: Given, settings: Sequence[str], catalogue: Catalogue, work: Where = HERE, top: int | None = None,
+    file: Given, settings: Sequence[str], catalogue: Catalogue, work: Where = HERE, top: int | Wish | None = None,
     store: Path | None = None, tell: Tell = lambda _: None, keep: bool = True,
 ) -> Answer:  # fmt: skip
     """Find the best plans that a file asks for.
@@ -55,6 +64,10 @@ def search(
     _check(experiment)
     fields = experiment.fields.search
     assert fields is not None
+    wish = top if isinstance(top, Wish) else Wish(top)
+    top = wish.top
+    if wish.min_quality is not None:
+        fields = fields.model_copy(update={"limits": {**fields.limits, LIMIT: wish.min_quality}})
     if top is not None:
         if not isinstance(top, int) or isinstance(top, bool) or not 1 <= top <= 1000:
             raise InputError(f"{shown(top)} is not a whole number from 1 to 1000", key="top")

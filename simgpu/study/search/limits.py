@@ -10,6 +10,8 @@ from typing import Any
 
 from simgpu.columns import FOLLOWS, UNCERTAIN, better
 from simgpu.errors import InputError, nearest, shown
+from simgpu.operations.quality import COLUMN, LIMIT
+from simgpu.operations.quantities import share_of
 from simgpu.units import parse_quantity, to_si
 
 TRAINING = (
@@ -85,7 +87,10 @@ def limits_of(written: Mapping[str, Any], columns: Sequence[str], price: float |
             problem = f"{shown(value)}: a limit of cost needs a price; expected search.price too, in USD per GPU-hour"
             problem += ", or cost in the scenario"
             raise InputError(problem, key=key)
-        limits[column] = _number(column, value, key)
+        if column == LIMIT:
+            limits[COLUMN] = share_of(value, key, above=True)
+        else:
+            limits[column] = _number(column, value, key)
     return limits
 
 

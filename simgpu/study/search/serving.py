@@ -20,6 +20,7 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.operations.money import priced
+from simgpu.operations.quality import LIMIT, quality_columns
 from simgpu.plan.checks import check_serves
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, check_degrees
@@ -78,6 +79,7 @@ class ServingProblem:
             *OBJECTIVES,
             *(name for name in ENERGY if name not in OBJECTIVES),
             *costs,
+            LIMIT,
         )
         self.limits = limits_of(search.limits, known, self.price)
         if search.tolerance:
@@ -212,7 +214,8 @@ def search_serving(
                 tell(len(results), len(points))
     except KeyboardInterrupt:
         whole = False
-    rows = [(point, row) for point, row in results if isinstance(row, dict)]
+    model, known = problem.config, problem.catalogue
+    rows = [(point, {**row, **quality_columns(row, model, known)}) for point, row in results if isinstance(row, dict)]
     every = [{**row, **_loads(point)} for point, row in rows]
     kept = [(point, row) for point, row in rows if within(priced(row, problem.price), problem.limits)]
     best: dict[tuple[Any, ...], tuple[dict[str, Any], Scenario]] = {}
