@@ -31,6 +31,33 @@ def print_replay(document: Mapping[str, Any], top: int, out: IO[str]) -> None:
     print_notes([_step(document), *document["notes"], *_kept(document["kept"])], out)
 
 
+def print_scaled(document: Mapping[str, Any], top: int, out: IO[str]) -> None:
+    """The step at another scale by part, how far kernels were from their prediction, and what was kept."""
+    rows = [
+        (row["part"], format_seconds(row["recorded_s"]), format_seconds(row["asked_s"]),
+         _signed(row["asked_s"] - row["recorded_s"]))
+        for row in document["parts"]
+    ]  # fmt: skip
+    ends = document["measured_s"], document["predicted_s"]
+    rows.append(("step", *map(format_seconds, ends), _signed(ends[1] - ends[0])))
+    grid(f"{document['file']}: {document['what']}", ("part", "recorded", "asked for", "difference"), rows, out,
+         right=(1, 2, 3))  # fmt: skip
+    cells = [(one["name"], one["of"], f"{one['factor']:.3f}") for one in document["factors"]]
+    cells = sorted(cells, key=lambda one: -abs(float(one[2]) - 1))[: min(top, MOST_FACTORS)]
+    if any(one[2] != "1.000" for one in cells):
+        grid("Farthest from their prediction", ("name", "of", "recorded / predicted"), cells, out, right=(2,))
+    notes = [_step(document), f"most: {'; '.join(document['words'])}" if document["words"] else "nothing changes"]
+    print_notes([*notes, *document["notes"], *_kept(document["kept"])], out)
+
+
+MOST_FACTORS = 8
+"""Kernels and collectives that are shown with how far they were from their prediction."""
+
+
+def _signed(seconds: float) -> str:
+    return f"{'-' if seconds < 0 else '+'}{format_seconds(abs(seconds))}" if seconds else ""
+
+
 def _times(row: Mapping[str, Any]) -> tuple[str, str, str]:
     before, after = row["measured_s"], row["predicted_s"]
     ratio = f"{after / before:.3f}" if before else ""

@@ -15,6 +15,7 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.lab.traces.operations import operators_of
 from simgpu.lab.traces.records import Record
 from simgpu.model.operators import ACCUMULATE, BYTES, Kernel, Matmul
+from simgpu.settings import SCENARIO
 
 KEYS = ("batch", "tokens", "ranks", "dtype")
 MOST = 1 << 40
@@ -80,6 +81,12 @@ class Changes:
         return changed
 
 
+def needs_experiment(settings: Sequence[str]) -> bool:
+    """True if keys of an experiment are among `key=value` texts, which say what sizes mean."""
+    keys = [text.partition("=")[0].strip() for text in settings]
+    return any(key.partition(".")[0] in SCENARIO and key not in KEYS for key in keys)
+
+
 def changes_of(settings: Sequence[str]) -> tuple[Changes, list[str]]:
     """The changes among `key=value` texts, and the others, which set parameters of the hardware."""
     found: dict[str, Any] = {}
@@ -94,8 +101,8 @@ def changes_of(settings: Sequence[str]) -> tuple[Changes, list[str]]:
             found[key] = _pair(key, value)
         elif "." not in key:
             raise InputError(
-                f"unknown key {shown(key)}{nearest(key, KEYS)}; a trace takes {', '.join(KEYS)}, or hardware"
-                " parameters such as gpu.memory.bandwidth", file="--set",
+                f"unknown key {shown(key)}{nearest(key, KEYS)}; a trace takes {', '.join(KEYS)}, hardware parameters"
+                " such as gpu.memory.bandwidth, and keys of its experiment such as plan.tp", file="--set",
             )  # fmt: skip
         else:
             others.append(text)

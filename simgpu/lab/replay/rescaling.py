@@ -15,6 +15,7 @@ from typing import Any
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.lab.replay.changes import Changes, UnclearError
+from simgpu.lab.replay.sureness import Factor
 from simgpu.lab.traces.comparing import part_of
 from simgpu.lab.traces.operations import operators_of
 from simgpu.lab.traces.records import COLLECTIVE, COPY, OPERATOR, Record
@@ -27,21 +28,6 @@ class Machine:
 
     cluster: Cluster
     network: bool
-
-
-@dataclass(frozen=True)
-class Factor:
-    """Of one record: new over old time, and how far P10 and P90 lie from it (logarithms, 0 or more).
-
-    `common` is the share of that variance which records of its `part` have in common. `why` says why the time is kept.
-    """
-
-    value: float = 1.0
-    low: float = 0.0
-    high: float = 0.0
-    common: float = 0.0
-    part: str = ""
-    why: str = ""
 
 
 class Rescaling:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, hypot, sqrt
+from math import exp, hypot
 from typing import Any
 
 from simgpu.lab.replay.flow import Graph, busy, graph_of, length
-from simgpu.lab.replay.rescaling import Factor, Rescaling
+from simgpu.lab.replay.rescaling import Rescaling
+from simgpu.lab.replay.sureness import Factor, away
 from simgpu.lab.traces.comparing import key_of, shape_text
 from simgpu.lab.traces.records import Ran, Record, Recorded
 
@@ -121,27 +122,14 @@ def replay(recorded: Recorded, rescaling: Rescaling) -> Replayed:
 def _ends(
     records: Sequence[Record], factors: Sequence[Factor], keys: Sequence[Any]
 ) -> Mapping[str, tuple[float, float]]:
-    """By class of operator, the factors from its time to its P10 and P90.
-
-    What all its kernels have in common adds up, the rest of each shape adds in squares.
-    """
+    """By class of operator, the factors from its time to its P10 and P90."""
     totals: dict[str, dict[Any, tuple[float, Factor]]] = defaultdict(dict)
     for record, factor, key in zip(records, factors, keys, strict=True):
         if not factor.why and record.seconds:
             some = totals[factor.part]
             some[key] = some.get(key, (0.0, factor))[0] + record.seconds * factor.value, factor
-    return {part: (1 - _away(list(some.values()), -1), 1 + _away(list(some.values()), 1))
+    return {part: (1 - away(list(some.values()), -1), 1 + away(list(some.values()), 1))
             for part, some in totals.items()}  # fmt: skip
-
-
-def _away(shapes: Sequence[tuple[float, Factor]], sign: int) -> float:
-    """How far an end of a class lies from its time, as a share of it."""
-    total, common, own = sum(seconds for seconds, _ in shapes), 0.0, 0.0
-    for seconds, factor in shapes:
-        reach = factor.high if sign > 0 else factor.low
-        common += seconds * abs(exp(sign * reach * sqrt(factor.common)) - 1)
-        own = hypot(own, seconds * (exp(sign * reach * sqrt(1 - factor.common)) - 1))
-    return hypot(common, own) / total if total else 0.0
 
 
 def tracks(done: Replayed) -> Iterator[tuple[int, str, list[tuple[str, Ran, float]]]]:
