@@ -38,7 +38,15 @@ TYPES = {
 }  # fmt: skip
 """Types of elements; whole numbers count by their width."""
 
-PRODUCTS = {"linear", "mm", "addmm", "bmm", "baddbmm", "matmul", "einsum", "mv", "addmv", "dot", "_scaled_mm"}
+MARKS = {
+    "fp8": ("e4m3", "e5m2"), "bf16": ("bfloat16", "bf16"), "fp16": ("half", "fp16", "f16"),
+    "tf32": ("tf32", "s1688", "tensorop_s", "xf32"),
+}  # fmt: skip
+"""Types by what stands in the names of kernels of cuBLAS, CUTLASS, flash attention and ATen."""
+
+CALLED = {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "_scaled_mm"}
+"""Products that are one call of a library."""
+PRODUCTS = {"linear", "matmul", "einsum", *CALLED}
 COPIES = {"copy", "clone", "contiguous", "to", "_to_copy", "reshape", "flatten", "type_as"}
 
 BACKWARD = {
@@ -63,6 +71,16 @@ def is_known(name: str) -> bool:
     """True if an operator can be timed."""
     kind = base_name(name)
     return kind in RULES or kind in POINTWISE or kind in ACTIVATIONS or kind in COPIES or name.startswith("triton_")
+
+
+def is_product(name: str) -> bool:
+    """True for a product that is one call of a library."""
+    return base_name(name) in CALLED
+
+
+def runs_alone(name: str) -> bool:
+    """True if an operator that is timed runs a kernel even where it calls no other that does."""
+    return (is_known(name) or is_whole(name)) and base_name(name) not in COPIES - {"copy"}
 
 
 def operators_of(record: Record) -> list[Kernel]:
@@ -103,11 +121,12 @@ def dtype_of(record: Record) -> str:
     nested = [(math.prod(one), str(kind[0] if isinstance(kind, list) and kind else kind)) for shape, kind in
               zip(record.shapes, record.types, strict=False) for one in _shapes(shape)]  # fmt: skip
     known = [(size, TYPES[kind.lower()]) for size, kind in (*sizes, *nested) if kind.lower() in TYPES and size]
-    dtype = max(known, key=lambda one: one[0])[1] if known else "fp32"
-    if dtype == "fp32" and base_name(record.name) in RULES:
-        marks = ("tf32", "s1688", "tensorop_s", "xf32")
-        if any(mark in kernel.lower() for kernel in record.kernels for mark in marks):
-            return "tf32"
+    names = " ".join(record.kernels).lower()
+    if not known:
+        return next((dtype for dtype, marks in MARKS.items() if any(mark in names for mark in marks)), "fp32")
+    dtype = max(known, key=lambda one: one[0])[1]
+    if dtype == "fp32" and base_name(record.name) in RULES and any(mark in names for mark in MARKS["tf32"]):
+        return "tf32"
     return dtype
 
 
