@@ -54,8 +54,12 @@ MOST_FACTORS = 8
 """Kernels and collectives that are shown with how far they were from their prediction."""
 
 
+ROUNDING = 1e-12
+"""Seconds of a difference that are those of the digits of a sum."""
+
+
 def _signed(seconds: float) -> str:
-    return f"{'-' if seconds < 0 else '+'}{format_seconds(abs(seconds))}" if seconds else ""
+    return f"{'-' if seconds < 0 else '+'}{format_seconds(abs(seconds))}" if abs(seconds) > ROUNDING else ""
 
 
 def _times(row: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -26,7 +26,7 @@ from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.lab.replay.flow import length
 from simgpu.lab.replay.own import OWN
-from simgpu.lab.replay.seen import GROUP, KERNEL, Seen, seen_in_own, seen_in_trace
+from simgpu.lab.replay.seen import GROUP, KERNEL, Seen, seen_in_own, seen_in_trace, stages_of
 from simgpu.lab.replay.sureness import Factor, away
 from simgpu.lab.traces.records import Recorded
 from simgpu.scenario import Origins, Scenario, resolve_cluster, run_scenario
@@ -60,7 +60,10 @@ class Simulated:
 
 @dataclass(frozen=True)
 class Scaled:
-    """The answer. Seconds; `kept` are those that the trace holds beyond its simulation, as recorded and as asked."""
+    """The answer. Seconds; `kept` are those that the trace holds beyond its simulation, as recorded and as asked.
+
+    `outside` are those before the first kernel and after the last, where the recording has no more than its kernels.
+    """
 
     recorded: Recorded
     seen: Seen
@@ -68,18 +71,20 @@ class Scaled:
     after: Simulated
     measured: float
     kept: tuple[float, float]
+    outside: tuple[float, float]
     p10: float
     p90: float
 
     @property
     def predicted(self) -> float:
         """The step as asked for."""
-        return self.after.anatomy.step + self.kept[1]
+        return self.after.anatomy.step - self.outside[1] + self.kept[1]
 
     def parts(self) -> list[dict[str, Any]]:
         """Where the time goes, as recorded and as asked; the rows add up to the steps."""
         found = [dict(_rows(one.anatomy)) for one in (self.before, self.after)]
         found[0][KEPT], found[1][KEPT] = self.kept
+        found[0][OUTSIDE], found[1][OUTSIDE] = (-seconds for seconds in self.outside)
         names = [
             name
             for name in dict.fromkeys([*found[0], *found[1]])
@@ -103,6 +108,16 @@ class Scaled:
             notes.append("no kernel of the trace is told apart: the step is scaled as a whole")
         if self.kept[0] < 0:
             notes.append("the recording overlaps more than its simulation: what is asked is scaled by their ratio")
+        stage = self.seen.stage
+        if stage is not None and self.before.scenario.plan.pp > 1:
+            notes.append(f"by its FLOPs it is of pipeline stage {stage.number}")
+        if any(self.outside):
+            whole = [format_seconds(one + more) for one, more in
+                     zip((self.measured, self.predicted), self.outside, strict=True)]  # fmt: skip
+            notes.append(
+                "it shows no steps (ProfilerStep#), so that a step is from its first kernel to its last; with what is"
+                f" predicted before and after them {whole[0]} become {whole[1]}"
+            )
         row = self.after.result.row
         if row.get("memory_fits") is False:
             notes.append("what is asked does not fit the memory")
@@ -126,6 +141,7 @@ class Scaled:
 
 
 KEPT = "beyond the simulation"
+OUTSIDE = "before and after the kernels"
 
 
 def _rows(found: Anatomy) -> Iterable[tuple[str, float]]:
@@ -144,17 +160,28 @@ def scale(recorded: Recorded, file: Path, was: Asked, asked: Asked, catalogue: C
     if recorded.what == OWN:
         seen = seen_in_own(recorded, plain.result.execution, plain.anatomy.parts, file)
     else:
-        seen = seen_in_trace(recorded, plain.anatomy.parts, plan, steps, file)
+        seen = seen_in_trace(recorded, stages_of(plain.result.execution), plan, steps, file)
     before, after = (_simulated(*one, catalogue, seen.factors, file.name) for one in (was, asked))
-    beyond = measured - before.anatomy.step
+    outside = _outside(recorded, seen, before, after)
+    beyond = measured - (before.anatomy.step - outside[0])
     if abs(beyond) < 1e-9 * measured:
         beyond = 0.0
     grown = after.launched / before.launched if before.launched else 1.0
     kept = beyond * (grown if beyond > 0 else after.anatomy.step / before.anatomy.step)
-    step = after.anatomy.step + kept
+    step = after.anatomy.step - outside[1] + kept
     low, high = (_end(before, after, seen, sign) for sign in (-1, 1))
     moved = after.anatomy.step - after.anatomy.host
-    return Scaled(recorded, seen, before, after, measured, (beyond, kept), step - low * moved, step + high * moved)
+    ends = step - low * moved, step + high * moved
+    return Scaled(recorded, seen, before, after, measured, (beyond, kept), outside, *ends)
+
+
+def _outside(recorded: Recorded, seen: Seen, before: Simulated, after: Simulated) -> tuple[float, float]:
+    """Seconds of both steps that lie outside of a recording which begins and ends with a kernel."""
+    if seen.stage is None or "span_s" in recorded.info:
+        return 0.0, 0.0
+    same = before.scenario.plan.pp == after.scenario.plan.pp
+    there = seen.stage if same else replace(seen.stage, rank=after.anatomy.rank)
+    return seen.stage.outside(before.result.execution), there.outside(after.result.execution)
 
 
 def _simulated(

@@ -13,7 +13,7 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from simgpu.analysis.uncertainty import Part
+from simgpu.analysis.uncertainty import Part, parts_of
 from simgpu.errors import InputError
 from simgpu.lab.replay.own import read_own
 from simgpu.lab.traces.operations import operators_of
@@ -21,7 +21,7 @@ from simgpu.lab.traces.records import COLLECTIVE, COPY, OPERATOR, Record, Record
 from simgpu.model.operators import Attention, ExpertLayer, GroupedMatmul, Indexer, Kernel, Matmul, Scan
 from simgpu.plan.parallelism import Plan
 from simgpu.render.trace import trace_events
-from simgpu.workload.execution import Execution
+from simgpu.workload.execution import Activity, Execution, PeriodicExecution
 
 KERNEL, GROUP = "kernel", "collective"
 SAME_WORK = 1.6
@@ -33,16 +33,52 @@ WAITING = ("pp", "offload")
 """Groups whose kernels wait for another stage or the host, so that their time says nothing of the link."""
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A pipeline stage of a simulated step: one of its ranks and what that runs."""
+
+    number: int
+    rank: int
+    parts: Sequence[Part]
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of its kernels in a step."""
+        return sum(part.activity.flops * part.runs for part in self.parts if part.activity.op is not None)
+
+    def outside(self, execution: Execution) -> float:
+        """Seconds of the step before its first kernel and after its last."""
+        streams = execution.streams[min(self.rank, len(execution.streams) - 1)]
+        spans = [span for span in execution.timeline.spans(list(streams.values())) if _on_gpu(span.label)]
+        ends = max((span.start + span.duration for span in spans), default=0.0)
+        return execution.step - ends + min((span.start for span in spans), default=0.0)
+
+
+def _on_gpu(activity: object) -> bool:
+    return isinstance(activity, Activity) and activity.kind != "host"
+
+
+def stages_of(execution: Execution) -> list[Stage]:
+    """The stages of a step: the first of the ranks that run the same."""
+    known = execution.few if isinstance(execution, PeriodicExecution) else execution
+    first: dict[frozenset[Any], int] = {}
+    for rank, streams in enumerate(known.streams):
+        labels = frozenset(known.timeline.labels[i] for i in known.timeline.of(streams["compute"]))
+        first.setdefault(labels, rank)
+    return [Stage(i, rank, parts_of(execution, rank)) for i, rank in enumerate(first.values(), 1)]
+
+
 @dataclass
 class Seen:
     """Measured over predicted by (kernel or collective, name), and the recorded seconds of a step that are matched.
 
-    `kept` are the others, by name: seconds of a step, and why.
+    `kept` are the others, by name: seconds of a step, and why. `stage` is the one that a framework's trace is of.
     """
 
     factors: dict[tuple[str, str], float] = field(default_factory=dict)
     matched: float = 0.0
     kept: dict[str, tuple[float, str]] = field(default_factory=dict)
+    stage: Stage | None = None
 
     def keep(self, record: Record, seconds: float, why: str) -> None:
         """Note a record that nothing of the experiment stands for."""
@@ -122,29 +158,32 @@ def _by_class(found: Seen, parts: Sequence[Part]) -> None:
 # ---- traces of frameworks --------------------------------------------------------------------------------
 
 
-def seen_in_trace(recorded: Recorded, parts: Sequence[Part], plan: Plan, steps: float, file: Path) -> Seen:
-    """What the trace of a framework says of a step, of which it holds `steps`. Raises `InputError`."""
-    found = Seen()
+def seen_in_trace(recorded: Recorded, stages: Sequence[Stage], plan: Plan, steps: float, file: Path) -> Seen:
+    """What the trace of a framework says of a step, of which it holds `steps`. Raises `InputError`.
+
+    It is of the pipeline stage whose FLOPs come nearest to its own.
+    """
+    done = sum(op.flops for record in recorded.records for op in _operators(record)[0]) / steps
+    stage = min(stages, key=lambda one: abs(log(max(one.flops, 1.0) / max(done, 1.0))))
+    if done:
+        same_work(done, stage.flops, file)
+    found, parts = Seen(stage=stage), stage.parts
     kernels = [part for part in parts if part.activity.op is not None and part.runs]
     expected: dict[Any, list[Part]] = defaultdict(list)
     for part in kernels:
         expected[_key(part.activity.op)].append(part)
     measured: dict[Any, list[float]] = defaultdict(list)
-    flops = 0.0
     for record in recorded.records:
         seconds = (record.seconds or 0.0) / steps
         if record.kind == COLLECTIVE:
             continue
         operators, why = _operators(record)
         keys = {_key(op) for op in operators}
-        flops += sum(op.flops for op in operators)
         if len(keys) == 1 and (key := keys.pop()) in expected:
             measured[key].append(seconds)
             found.matched += seconds
         else:
             found.keep(record, seconds, why or "the experiment predicts no operator of these sizes")
-    if flops:
-        same_work(flops / steps, sum(part.activity.flops * part.runs for part in kernels), file)
     for key, times in measured.items():
         some = expected[key]
         total, runs = sum(part.seconds for part in some), sum(part.runs for part in some)

@@ -147,10 +147,18 @@ def read_kineto(data: Mapping[str, Any], file: Path) -> Recorded:
         raise InputError(f"holds {said}; record with ProfilerActivity.CUDA", file=file)
     gpus, notes = _gpus(data, on_gpu), _notes(data, records)
     notes += () if on_gpu else (NO_KERNELS,)
-    steps = sum(
-        str(span.event.get("name", "")).startswith(STEP) for thread in threads.values() for span in thread.spans
-    )
-    return Recorded("trace of PyTorch's profiler", records, gpus, notes, {"steps": max(steps, 1)}, tuple(sorted(waits)))
+    info = _steps([span for thread in threads.values() for span in thread.spans], on_gpu)
+    return Recorded("trace of PyTorch's profiler", records, gpus, notes, info, tuple(sorted(waits)))
+
+
+def _steps(spans: Sequence[_Span], on_gpu: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many steps were annotated, and where they were from the first to the end of the last and its kernels, s."""
+    steps = [span for span in spans if str(span.event.get("name", "")).startswith(STEP)]
+    if not steps:
+        return {"steps": 1}
+    ends = [span.end for span in steps] + [_number(one, "ts") + _number(one, "dur") for one in on_gpu]
+    names = {str(span.event.get("name", "")) for span in steps}
+    return {"steps": len(names), "span_s": (max(ends) - min(span.start for span in steps)) / IN_A_SECOND}
 
 
 def _on_host(threads: Iterable[_Thread]) -> Iterator[Record]:
