@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from simgpu.model.operators import Attention, Embedding, Matmul
+from simgpu.model.operators import Attention, Embedding, Matmul, Pointwise
 from simgpu.workload.execution import Activity, Execution
 
 BF16 = "c10::BFloat16"
-AHEAD = 20.0
-"""Microseconds by which the host is ahead of the GPU."""
-CALL = 0.01
-"""Microseconds that the host takes for a call."""
+CALL = 5.0
+"""Microseconds that the host takes for a call; it is ahead of the GPU as far as it can be."""
 DEVICE = {"id": 0, "name": "NVIDIA H100 80GB HBM3", "totalGlobalMem": 85_045_280_768, "numSms": 132}
 
 
@@ -51,20 +49,21 @@ def operator(activity: Activity) -> tuple[str, list[Any]]:
         return "aten::_flash_attention_forward", [q, kv, kv]
     if isinstance(op, Embedding):
         return "aten::embedding", [[op.vocab.size, op.width], [op.rows.size]]
-    elements = max(int(activity.bytes / 6), 1)
-    return "aten::add", [[elements], [elements]]
+    rows = op.rows.size if isinstance(op, Pointwise) else 1
+    shape = [rows, max(int(activity.bytes / 6 / rows), 1)]
+    return "aten::add", [shape, shape]
 
 
 def trace(execution: Execution, ranks: dict[str, int], rank: int = 0, step: bool = True) -> dict[str, Any]:
     """The trace of one rank; `ranks` says how many each group of collectives goes over, `step` annotates the step."""
     events: list[dict[str, Any]] = []
-    now = 0.0
+    now = 1e6 - 100 * CALL
     order = sorted(kernels(execution, rank), key=lambda one: one[1])
     for number, (stream, start, seconds, activity) in enumerate(order, 1):
         if activity.kind == "host":
             continue
         ts, dur = 1e6 + 1e6 * start, 1e6 * seconds
-        now = max(now + CALL, ts - AHEAD)
+        now = max(now + CALL / 1000, min(now + CALL, ts - CALL))
         gpu = {"device": 0, "stream": 7 + len(stream), "correlation": number}
         host = {"ph": "X", "pid": 1, "tid": 1}
         if activity.category == "compute":
@@ -82,15 +81,15 @@ def trace(execution: Execution, ranks: dict[str, int], rank: int = 0, step: bool
                 "dtype": "BFloat16",
                 "Group size": ranks.get(activity.group, 0),
             }
-        events.append({**host, "cat": "cpu_op", "name": name, "ts": now, "dur": CALL / 2, "args": args})
+        events.append({**host, "cat": "cpu_op", "name": name, "ts": now, "dur": CALL / 2000, "args": args})
         launch = {"correlation": number}
         events.append(
             {
                 **host,
                 "cat": "cuda_runtime",
                 "name": "cudaLaunchKernel",
-                "ts": now + CALL / 8,
-                "dur": CALL / 8,
+                "ts": now + CALL / 8000,
+                "dur": CALL / 8000,
                 "args": launch,
             }
         )

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from step_traces import write
+from traces_by_hand import BF16, H100, Trace
 
 from simgpu import api
 from simgpu.cli import main
+from simgpu.lab.replay.changes import Changes, Tensors, UnclearError
+from simgpu.lab.replay.flow import graph_of, length
+from simgpu.lab.replay.gaps import BETWEEN, HOST, WAITED, gaps
+from simgpu.lab.traces.kineto import read_kineto
+from simgpu.lab.traces.records import COLLECTIVE, OPERATOR, Ran, Record
 
 EXPERIMENT = """
 experiment: dense
@@ -112,3 +119,74 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
     done = run("replay", trace, "--of", other)
     assert done.exit_code == 2 and "times the FLOPs of the experiment's on that rank" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+# ---- without its experiment ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """One rank's step of 4 sequences of 2,048 tokens."""
+    return write(step_of(experiment(tmp_path, 1)).execution, RANKS, tmp_path / "plain.json", step=False)
+
+
+def rows_of(found: dict[str, Any]) -> dict[str, Any]:
+    return {(row["operator"], row["shape"]): row for row in found["operators"]}
+
+
+def test_collectives_of_tokens_grow_with_them_and_those_of_gradients_stay(plain: Path) -> None:
+    sized = ["--cluster", "dgx-h100", "--set", "batch=4:8", "--set", "tokens=2048:2048"]
+    found = replayed(plain, *sized)
+    tokens, vocabulary = 4 * 2048 * 4096 * 2, 64128 * 4096 * 2
+    rows = rows_of(found)
+    assert rows["all_reduce", f"{tokens:,} B over 2"]["factor"] == pytest.approx(2, rel=0.1)
+    assert not rows["all_reduce", f"{tokens:,} B over 2"]["kept"]
+    gradients = next(row for (_, shape), row in rows.items() if f"{2 * (vocabulary + 4096 * 2):,} B over 2" == shape)
+    assert gradients["factor"] == 1 and "weights or gradients" in gradients["kept"]
+    truth = step_of(plain.parent / "own.yaml", "workload.batch=16").execution.step
+    whole = step_of(plain.parent / "own.yaml").execution.step
+    assert found["ratio"] == pytest.approx(truth / whole, rel=0.12)  # the host's part is no kernel's
+
+
+def test_a_collective_that_may_be_of_either_keeps_its_bytes() -> None:
+    changes = Changes(batch=(4, 8), tokens=(2048, 2048))
+    rows, weights = [[8192, 4096]], [[4096, 4096], [4096, 8192]]
+    both = [[4096, 32, 256]]
+    say = Record("all_reduce", COLLECTIVE, 1.0, types=["BFloat16"], size=2.0 * 8192 * 4096, ranks=2)
+    products = [Record("aten::mm", OPERATOR, 1.0, shapes, [BF16] * 2) for shapes in (rows, weights)]
+    assert changes.payload(say, changes.tensors(products)) == 2 * say.size
+    with pytest.raises(UnclearError, match="may be of tokens or of weights"):
+        changes.payload(say, changes.tensors([*products, Record("aten::add", OPERATOR, 1.0, both, [BF16])]))
+    with pytest.raises(UnclearError, match="does not say its size"):
+        changes.payload(replace(say, types=[""]), changes.tensors(products))
+    experts = replace(say, name="all_to_all", size=12345678.0)
+    assert changes.payload(experts, changes.tensors(products)) == 2 * experts.size
+    assert Changes().payload(say, Tensors()) == say.size
+
+
+def test_gaps_have_a_cause(tmp_path: Path) -> None:
+    """A host that launches every 2 ms, one that waits for the GPU in between, and a kernel that starts late."""
+    runs = [Ran(0.0, 0.001, "a", 0.0), Ran(0.002, 0.001, "a", 0.002), Ran(0.005, 0.001, "a", 0.005),
+            Ran(0.009, 0.001, "a", 0.0051)]  # fmt: skip
+    graph = graph_of([Record("x", OPERATOR, run.seconds, ran=(run,)) for run in runs], [(0.0021, 0.003)])
+    found = gaps(graph, graph.play([1.0] * 4))
+    assert found == pytest.approx({HOST: 0.001, WAITED: 0.002, BETWEEN: 0.003})
+    fast = gaps(graph, graph.play([0.5] * 4))
+    assert fast[HOST] == pytest.approx(0.0015) and fast[WAITED] == pytest.approx(0.002)
+
+
+def test_a_host_whose_queue_is_full_is_as_fast_as_the_gpu(tmp_path: Path) -> None:
+    """Launches of 5 us until the queue is full; then each waits for a kernel of 1 ms to end."""
+    trace = Trace(H100)
+    host, gpu = 1000.0, 1010.0
+    for number in range(1, 30):
+        dur = 5.0 if number < 20 else max(gpu - 10 * 1000.0 + 1 - host, 5.0)
+        args = {"correlation": number}
+        trace._add({"cat": "cuda_runtime", "name": "cudaLaunchKernel", "pid": 1, "tid": 1, "args": args}, host, dur)
+        trace._add({"cat": "kernel", "name": "k", "pid": 0, "tid": 7, "args": {**args, "device": 0, "stream": 7}},
+                   gpu, 1000.0)  # fmt: skip
+        host, gpu = host + dur + 1, gpu + 1000.0
+    recorded = read_kineto(trace.data(), tmp_path)
+    graph = graph_of(recorded.records, recorded.waits)
+    assert length(graph.play([1.0] * 29)) == pytest.approx(29e-3)
+    assert length(graph.play([0.25] * 29)) == pytest.approx(29e-3 / 4, rel=0.05)

@@ -16,8 +16,11 @@ def print_replay(document: Mapping[str, Any], top: int, out: IO[str]) -> None:
         (row["class"], f"{row['count']:,}", *_times(row), _share(row["kept_s"], row["measured_s"]))
         for row in document["classes"]
     ]
-    idle = document["idle_measured_s"], document["idle_predicted_s"]
-    rows.append(("no kernel runs", "", format_seconds(idle[0]), format_seconds(idle[1]), "", ""))
+    rows += [
+        (f"no kernel: {row['cause']}", "", *_times(row), "")
+        for row in document["gaps"]
+        if row["measured_s"] or row["predicted_s"]
+    ]
     ends = document["measured_s"], document["predicted_s"]
     rows.append(("step", "", format_seconds(ends[0]), format_seconds(ends[1]), f"{document['ratio']:.3f}", ""))
     heads: tuple[str, ...] = ("class", "count", "recorded", f"on {document['asked_on']}", "ratio", "kept as it was")
@@ -28,7 +31,7 @@ def print_replay(document: Mapping[str, Any], top: int, out: IO[str]) -> None:
         cells.append((f"{more} more", "", "", "", "", ""))
     grid("By operator and shape", ("operator", "shapes", "count", "recorded", "asked for", "ratio"), cells, out,
          right=(2, 3, 4, 5))  # fmt: skip
-    print_notes([_step(document), *document["notes"], *_kept(document["kept"])], out)
+    print_notes([_step(document), _most(document), *document["notes"], *_kept(document["kept"])], out)
 
 
 def print_scaled(document: Mapping[str, Any], top: int, out: IO[str]) -> None:
@@ -46,8 +49,7 @@ def print_scaled(document: Mapping[str, Any], top: int, out: IO[str]) -> None:
     cells = sorted(cells, key=lambda one: -abs(float(one[2]) - 1))[: min(top, MOST_FACTORS)]
     if any(one[2] != "1.000" for one in cells):
         grid("Farthest from their prediction", ("name", "of", "recorded / predicted"), cells, out, right=(2,))
-    notes = [_step(document), f"most: {'; '.join(document['words'])}" if document["words"] else "nothing changes"]
-    print_notes([*notes, *document["notes"], *_kept(document["kept"])], out)
+    print_notes([_step(document), _most(document), *document["notes"], *_kept(document["kept"])], out)
 
 
 MOST_FACTORS = 8
@@ -78,6 +80,10 @@ def _step(document: Mapping[str, Any]) -> str:
         f"step: {format_seconds(document['measured_s'])} recorded, {format_seconds(document['predicted_s'])} asked for,"
         f" 80 % interval {low} to {high} (of the ratio: what both predictions are off by alike cancels)"
     )
+
+
+def _most(document: Mapping[str, Any]) -> str:
+    return f"most: {'; '.join(document['words'])}" if document["words"] else "nothing changes"
 
 
 def _kept(kept: list[Mapping[str, Any]]) -> list[str]:

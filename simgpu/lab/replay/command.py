@@ -98,7 +98,7 @@ def _run(
     old = traces.machine_of(recorded, catalogue, asked.gpu, asked.cluster, file)
     new = _target(old, asked, catalogue, hardware)
     machines = Machine(old, asked.cluster is not None), Machine(new, _network(asked))
-    return Answer(file, old.name, new.name, changes, replay(recorded, Rescaling(*machines, changes)))
+    return Answer(file, old.name, new.name, changes, replay(recorded, Rescaling(*machines, changes, recorded.records)))
 
 
 def is_scaled(asked: Asked, said: bool) -> bool:

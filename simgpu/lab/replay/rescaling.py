@@ -7,8 +7,8 @@ were measured apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from math import hypot, log, sqrt
 from typing import Any
 
@@ -33,8 +33,10 @@ class Machine:
 class Rescaling:
     """Factors of records, from one machine to another."""
 
-    def __init__(self, old: Machine, new: Machine, changes: Changes) -> None:
+    def __init__(self, old: Machine, new: Machine, changes: Changes, records: Iterable[Record] = ()) -> None:
+        """`records` are those of the trace, whose tensors say which collectives carry tokens."""
         self.old, self.new, self.changes = old, new, changes
+        self._tensors = changes.tensors(records)
         self.same = old.cluster is new.cluster
         self.same_gpu = old.cluster.gpu.name == new.cluster.gpu.name
         self._kernels = KernelModel(old.cluster), KernelModel(new.cluster)
@@ -85,15 +87,19 @@ class Rescaling:
     def _collective(self, record: Record) -> Factor:
         was, asked = self.changes.ranks
         ranks = asked if was > 1 and record.ranks == was else record.ranks
-        if self.same and ranks == record.ranks:
-            return Factor(part=COLLECTIVE, why="it keeps its bytes" if self.changes.sized else "")
+        try:
+            size = self.changes.payload(record, self._tensors)
+        except UnclearError as error:
+            return Factor(part=COLLECTIVE, why=str(error))
+        if self.same and (size, ranks) == (record.size, record.ranks):
+            return Factor(part=COLLECTIVE)
         if not (self.old.network and self.new.network):
             return Factor(part=COLLECTIVE, why="its machines are not named: --cluster and --to-cluster")
         if not record.size or record.ranks < 2 or ranks < 2:
             return Factor(part=COLLECTIVE, why="the trace does not say its size and ranks")
         try:
             before = _on(self.old.cluster, record, record.ranks)
-            after = _on(self.new.cluster, record, ranks)
+            after = _on(self.new.cluster, replace(record, size=size), ranks)
         except InputError as error:
             return Factor(part=COLLECTIVE, why=error.problem)
         return self._ratio([before], [after], False, COLLECTIVE)

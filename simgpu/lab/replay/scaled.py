@@ -27,6 +27,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.lab.replay.flow import length
 from simgpu.lab.replay.own import OWN
 from simgpu.lab.replay.seen import GROUP, KERNEL, Seen, seen_in_own, seen_in_trace, stages_of
+from simgpu.lab.replay.step import differences
 from simgpu.lab.replay.sureness import Factor, away
 from simgpu.lab.traces.records import Recorded
 from simgpu.scenario import Origins, Scenario, resolve_cluster, run_scenario
@@ -39,8 +40,6 @@ KINDS = ("training", "prefill", "operators")
 
 Asked = tuple[Scenario, Origins]
 """A scenario and where its values were written."""
-
-LARGEST = 3
 
 
 @dataclass(frozen=True)
@@ -96,10 +95,8 @@ class Scaled:
 
     def words(self) -> list[str]:
         """The largest differences between both, as sentences."""
-        rows = sorted(self.parts(), key=lambda row: -abs(row["asked_s"] - row["recorded_s"]))
-        moved = [(row["part"], row["asked_s"] - row["recorded_s"]) for row in rows[:LARGEST]]
-        return [f"{part}: {format_seconds(abs(by))} {'more' if by > 0 else 'less'}"
-                for part, by in moved if abs(by) > 1e-6 * self.measured]  # fmt: skip
+        rows = [(row["part"], row["asked_s"] - row["recorded_s"]) for row in self.parts()]
+        return differences(rows, self.measured)
 
     def notes(self) -> list[str]:
         """What to know beside the numbers."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from math import exp, hypot
 from typing import Any
 
-from simgpu.lab.replay.flow import Graph, busy, graph_of, length
+from simgpu.lab.replay.flow import Graph, graph_of, length
+from simgpu.lab.replay.gaps import CAUSES, gaps
 from simgpu.lab.replay.rescaling import Rescaling
 from simgpu.lab.replay.sureness import Factor, away
 from simgpu.lab.traces.comparing import key_of, shape_text
 from simgpu.lab.traces.records import Ran, Record, Recorded
+from simgpu.units import format_seconds
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,17 @@ class Replayed:
         """The step as asked for."""
         return length(self.runs[1])
 
-    @property
-    def idle(self) -> tuple[float, float]:
-        """Seconds in which no kernel runs, before and after: the host, and what is waited for."""
-        before, after = (length(runs) - busy(runs) for runs in self.runs)
-        return _beyond(before, self.measured), _beyond(after, self.predicted)
+    def idle(self) -> list[dict[str, Any]]:
+        """Seconds in which no kernel runs, before and after, by cause."""
+        before, after = (gaps(self.graph, runs) for runs in self.runs)
+        return [{"cause": cause, "measured_s": _beyond(before[cause], self.measured),
+                 "predicted_s": _beyond(after[cause], self.predicted)} for cause in CAUSES]  # fmt: skip
+
+    def words(self) -> list[str]:
+        """The largest differences between both, as sentences."""
+        rows = [(row["class"], row["predicted_s"] - row["measured_s"]) for row in self.parts()]
+        rows += [(f"no kernel, {row['cause']}", row["predicted_s"] - row["measured_s"]) for row in self.idle()]
+        return differences(rows, self.measured)
 
     def parts(self) -> list[dict[str, Any]]:
         """Time by class of operator, before and after."""
@@ -87,14 +95,27 @@ class Replayed:
 
     def document(self) -> dict[str, Any]:
         """The answer as data."""
-        idle = self.idle
+        idle = self.idle()
         return {
             "what": self.recorded.what, "measured_s": self.measured, "predicted_s": self.predicted,
             "predicted_s_p10": self.p10, "predicted_s_p90": self.p90, "ratio": self.predicted / self.measured,
-            "idle_measured_s": idle[0], "idle_predicted_s": idle[1], "notes": list(self.recorded.notes),
+            "idle_measured_s": sum(row["measured_s"] for row in idle),
+            "idle_predicted_s": sum(row["predicted_s"] for row in idle), "gaps": idle, "words": self.words(),
+            "notes": list(self.recorded.notes),
             "classes": self.parts(), "operators": self.operators(),
             "kept": [{"operator": name, "share": share, "why": why} for name, (share, why) in self.kept().items()],
         }  # fmt: skip
+
+
+LARGEST = 3
+"""Differences that are put in words."""
+
+
+def differences(rows: Sequence[tuple[str, float]], step: float) -> list[str]:
+    """The largest differences, s, that are no rounding of a step's seconds: 'matmul: 26.4 ms less'."""
+    largest = sorted(rows, key=lambda row: -abs(row[1]))[:LARGEST]
+    return [f"{part}: {format_seconds(abs(by))} {'more' if by > 0 else 'less'}"
+            for part, by in largest if abs(by) > 1e-6 * step]  # fmt: skip
 
 
 def _beyond(idle: float, step: float) -> float:

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from simgpu.errors import InputError
@@ -139,6 +140,7 @@ def read_kineto(data: Mapping[str, Any], file: Path) -> Recorded:
                 waits.append((_seconds(event, "ts"), _seconds(event, "ts") + _seconds(event, "dur")))
         elif kind in KERNELS or kind in COPIES:
             on_gpu.append(event)
+    waits += _blocked(launches, on_gpu)
     for thread in threads.values():
         thread.close()
     records = tuple(_records(on_gpu, arrows | launches, by_id, threads) if on_gpu else _on_host(threads.values()))
@@ -149,6 +151,29 @@ def read_kineto(data: Mapping[str, Any], file: Path) -> Recorded:
     notes += () if on_gpu else (NO_KERNELS,)
     info = _steps([span for thread in threads.values() for span in thread.spans], on_gpu)
     return Recorded("trace of PyTorch's profiler", records, gpus, notes, info, tuple(sorted(waits)))
+
+
+def _blocked(
+    launches: Mapping[Any, Mapping[str, Any]], on_gpu: Sequence[Mapping[str, Any]]
+) -> list[tuple[float, float]]:
+    """Times in which the host waits, s, since the queue of launches is full.
+
+    A call that launches a kernel then takes many times as long as others, while the kernel that was launched before it
+    has not begun.
+    """
+    began = {_id(_args(one), "correlation"): _seconds(one, "ts") for one in on_gpu}
+    calls = sorted((_seconds(one, "ts"), _seconds(one, "dur"), began[number])
+                   for number, one in launches.items() if number in began)  # fmt: skip
+    usual = median(seconds for _, seconds, _ in calls) if calls else 0.0
+    return [
+        (start, start + seconds)
+        for (_, _, before), (start, seconds, _) in zip(calls, calls[1:], strict=False)
+        if seconds > LONG * usual and before > start
+    ]
+
+
+LONG = 10
+"""A launch that waits for room in the queue takes so many times as long as the median one, or longer."""
 
 
 def _steps(spans: Sequence[_Span], on_gpu: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
