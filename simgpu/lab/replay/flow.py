@@ -157,12 +157,3 @@ def _host(
 def length(runs: Sequence[Ran]) -> float:
     """Seconds from the first start to the last end."""
     return max((ran.end for ran in runs), default=0.0) - min((ran.start for ran in runs), default=0.0)
-
-
-def busy(runs: Sequence[Ran]) -> float:
-    """Seconds in which any kernel runs."""
-    total, until = 0.0, float("-inf")
-    for ran in sorted(runs, key=lambda one: one.start):
-        total += max(0.0, ran.end - max(ran.start, until))
-        until = max(until, ran.end)
-    return total

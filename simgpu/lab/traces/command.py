@@ -16,10 +16,7 @@ from simgpu.lab.measurement.device import name_of
 from simgpu.lab.traces import chakra, kineto, nsight
 from simgpu.lab.traces.comparing import Group, classes, grouped, predict, scores, unpredicted
 from simgpu.lab.traces.records import Recorded
-from simgpu.reading import read_bytes, start_of
-
-MOST_BYTES = 600_000_000
-"""Bytes of a trace in protobuf."""
+from simgpu.reading import start_of
 
 
 def read(file: Path) -> Recorded:
@@ -31,7 +28,7 @@ def read(file: Path) -> Recorded:
         return nsight.read_nsight(file)
     if is_json(file):
         return parsed(event_stream.read(file, kineto.slim), file)
-    return chakra.read_protobuf(read_bytes(file, MOST_BYTES, "a trace of a few steps"), file)
+    return chakra.read_protobuf(file)
 
 
 def is_json(file: Path) -> bool:

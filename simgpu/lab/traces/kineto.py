@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -167,7 +168,7 @@ def _blocked(
     usual = median(seconds for _, seconds, _ in calls) if calls else 0.0
     return [
         (start, start + seconds)
-        for (_, _, before), (start, seconds, _) in zip(calls, calls[1:], strict=False)
+        for (_, _, before), (start, seconds, _) in pairwise(calls)
         if seconds > LONG * usual and before > start
     ]
 
