@@ -190,3 +190,16 @@ def test_a_host_whose_queue_is_full_is_as_fast_as_the_gpu(tmp_path: Path) -> Non
     graph = graph_of(recorded.records, recorded.waits)
     assert length(graph.play([1.0] * 29)) == pytest.approx(29e-3)
     assert length(graph.play([0.25] * 29)) == pytest.approx(29e-3 / 4, rel=0.05)
+
+
+def test_a_clock_that_jumps_between_kernels_is_named(tmp_path: Path) -> None:
+    trace = Trace(H100)
+    for number in range(3):
+        trace.kernel("a", 500.0)
+        trace.now += 60e6 * (number == 1)
+    trace.events.append({"ph": "X", "cat": "user_annotation", "name": "ProfilerStep#1", "pid": 1, "tid": 1, "ts": 1.0,
+                         "dur": 9.0})  # fmt: skip
+    trace.events.append({**trace.events[-1], "name": "ProfilerStep#2"})
+    found = " ".join(replayed(trace.write(tmp_path / "jump.json"))["notes"])
+    assert "no kernel runs for 60 s of it, from 1 ms on: a clock that jumps" in found
+    assert "it holds 2 steps" in found

@@ -29,6 +29,18 @@ def gaps(graph: Graph, runs: Sequence[Ran]) -> dict[str, float]:
     return found
 
 
+def jump(runs: Sequence[Ran]) -> tuple[float, float]:
+    """The longest time without a kernel, s, and when it begins, after the first start; 0 where there is none."""
+    longest = at = 0.0
+    order = sorted(runs, key=lambda ran: ran.start)
+    until = order[0].start if order else 0.0
+    for ran in order:
+        if ran.start - until > longest:
+            longest, at = ran.start - until, until - order[0].start
+        until = max(until, ran.end)
+    return longest, at
+
+
 def _waited(graph: Graph, launch: int | None, launches: set[int | None]) -> bool:
     """True if the host waited for the GPU since the launch before this one."""
     before = (launch or 0) - 1

@@ -9,7 +9,7 @@ from math import exp, hypot
 from typing import Any
 
 from simgpu.lab.replay.flow import Graph, graph_of, length
-from simgpu.lab.replay.gaps import CAUSES, gaps
+from simgpu.lab.replay.gaps import CAUSES, gaps, jump
 from simgpu.lab.replay.rescaling import Rescaling
 from simgpu.lab.replay.sureness import Factor, away
 from simgpu.lab.traces.comparing import key_of, shape_text
@@ -93,6 +93,16 @@ class Replayed:
                 found[record.name] = share + record.seconds / total, why
         return dict(sorted(found.items(), key=lambda one: -one[1][0]))
 
+    def notes(self) -> list[str]:
+        """What to know beside the numbers."""
+        steps = self.recorded.info.get("steps", 1)
+        notes = [*self.recorded.notes, *([f"it holds {steps} steps: times are those of all of them"] * (steps > 1))]
+        longest, at = jump(self.runs[0])
+        if longest > FAR * sum(record.seconds or 0.0 for record in self.recorded.records):
+            said = f"no kernel runs for {format_seconds(longest)} of it, from {format_seconds(at)} on"
+            notes.append(f"{said}: a clock that jumps, or steps that lie apart?")
+        return notes
+
     def document(self) -> dict[str, Any]:
         """The answer as data."""
         idle = self.idle()
@@ -101,12 +111,14 @@ class Replayed:
             "predicted_s_p10": self.p10, "predicted_s_p90": self.p90, "ratio": self.predicted / self.measured,
             "idle_measured_s": sum(row["measured_s"] for row in idle),
             "idle_predicted_s": sum(row["predicted_s"] for row in idle), "gaps": idle, "words": self.words(),
-            "notes": list(self.recorded.notes),
+            "notes": self.notes(),
             "classes": self.parts(), "operators": self.operators(),
             "kept": [{"operator": name, "share": share, "why": why} for name, (share, why) in self.kept().items()],
         }  # fmt: skip
 
 
+FAR = 10
+"""One gap that is so many times as long as all kernels together is told."""
 LARGEST = 3
 """Differences that are put in words."""
 
