@@ -100,7 +100,8 @@ top_option = click.option(
 def list_(file: Path, top: int, style: str) -> None:
     """List operators, collectives and copies of a trace, with shapes, counts and times.
 
-    TRACE is one of PyTorch's profiler (Chrome JSON, also .gz), or a Chakra execution trace (.et, or JSON).
+    TRACE is one of PyTorch's profiler (Chrome JSON, also .gz), a report of Nsight Systems exported to SQLite, or a
+    Chakra execution trace (.et, or JSON).
     """
     from simgpu.lab.traces import command
 
@@ -165,8 +166,15 @@ def compare(folders: tuple[str, ...], file: Path, gpu: str | None, cluster: str 
 @click.option(
     "--case", "number", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="Its case."
 )
-@click.option("--to-gpu", metavar="NAME", help="GPU that is asked for.  [default: the same]")
-@click.option("--to-cluster", metavar="NAME", help="Machine that is asked for, for collectives too.")
+@click.option(
+    "--to-gpu", metavar="NAME", shell_complete=names_of("gpus"), help="GPU that is asked for.  [default: the same]"
+)
+@click.option(
+    "--to-cluster",
+    metavar="NAME",
+    shell_complete=names_of(*MACHINES),
+    help="Machine that is asked for, for collectives too.",
+)
 @click.option(
     "--set",
     "settings",
@@ -186,7 +194,8 @@ def replay(
 ) -> None:  # fmt: skip
     """Play a recorded step again, elsewhere: measured time x predicted (new) / predicted (old), operator by operator.
 
-    Gaps of the host stay, or hide behind slower kernels. What has no model keeps its time, and is named.
+    TRACE is one of PyTorch's profiler, Nsight Systems (SQLite), Chakra or simgpu. Gaps of the host stay, or hide behind
+    slower kernels. What has no model keeps its time, and is named. docs/replay.md has more.
 
     With the experiment that it is of (simgpu's own traces say it), any key of it may be asked: --set plan.tp=4,
     plan.pp=2, plan.ep=8, workload.batch=512, cluster=NAME.

@@ -29,7 +29,7 @@ class Phase:
     def slower(self, factor: float) -> Phase:
         """The same part on links without others, longer by a factor."""
         flows = ((flow[0], flow[1] * factor, *flow[2:]) for flow in self.flows)
-        return Phase(self.latency * factor, tuple(flows))  # type: ignore[arg-type]
+        return Phase(self.latency * factor, tuple(flows))
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ class Calibration:
 
     def with_replayed(self, factors: Mapping[tuple[str, str], float], source: str) -> Calibration:
         """The same constants and what a recorded step says beside them, by part and name."""
-        told = {
+        told: dict[tuple[str, ...], Given] = {
             (REPLAY, part, name): Given(Quantity(value=value, source=source), source, self.gpu, REGIMES[0])
             for (part, name), value in factors.items()
         }

@@ -36,10 +36,11 @@ def print_replay(document: Mapping[str, Any], top: int, out: IO[str]) -> None:
 
 def print_scaled(document: Mapping[str, Any], top: int, out: IO[str]) -> None:
     """The step at another scale by part, how far kernels were from their prediction, and what was kept."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (row["part"], format_seconds(row["recorded_s"]), format_seconds(row["asked_s"]),
          _signed(row["asked_s"] - row["recorded_s"]))
         for row in document["parts"]
+        if max(abs(row["recorded_s"]), abs(row["asked_s"])) > SHOWN * document["measured_s"]
     ]  # fmt: skip
     ends = document["measured_s"], document["predicted_s"]
     rows.append(("step", *map(format_seconds, ends), _signed(ends[1] - ends[0])))
@@ -55,6 +56,9 @@ def print_scaled(document: Mapping[str, Any], top: int, out: IO[str]) -> None:
 MOST_FACTORS = 8
 """Kernels and collectives that are shown with how far they were from their prediction."""
 
+
+SHOWN = 1e-6
+"""Share of a step below which a part of it is no row."""
 
 ROUNDING = 1e-12
 """Seconds of a difference that are those of the digits of a sum."""

@@ -26,7 +26,7 @@ from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.lab.replay.flow import length
 from simgpu.lab.replay.own import OWN
-from simgpu.lab.replay.seen import GROUP, KERNEL, Seen, seen_in_own, seen_in_trace, stages_of
+from simgpu.lab.replay.seen import GROUP, KERNEL, ROUNDING, Seen, seen_in_own, seen_in_trace, stages_of
 from simgpu.lab.replay.step import differences
 from simgpu.lab.replay.sureness import Factor, away
 from simgpu.lab.traces.records import Recorded
@@ -108,7 +108,7 @@ class Scaled:
         notes = [*self.recorded.notes]
         if not self.seen.factors:
             notes.append("no kernel of the trace is told apart: the step is scaled as a whole")
-        if self.kept[0] < 0:
+        if self.kept[0] < -ROUNDING * self.measured:
             notes.append("the recording overlaps more than its simulation: what is asked is scaled by their ratio")
         stage = self.seen.stage
         if stage is not None and self.before.scenario.plan.pp > 1:

@@ -103,8 +103,9 @@ def seen_in_own(recorded: Recorded, execution: Execution, parts: Sequence[Part],
     seconds, sums = zip(*(_by_name(one.records) for one in (recorded, predicted)), strict=True)
     if not sums[0]:
         raise InputError("shows no kernels inside its passes, so that nothing tells what they are", file=file)
-    same_work(*(sum(op.flops for op in ops) for ops in sums), file)
-    same_work(*(sum(op.bytes for op in ops) for ops in sums), file, "bytes")
+    for what in ("FLOPs", "bytes"):
+        mine, own = (sum(getattr(op, what.lower()) for op in ops) for ops in sums)
+        same_work(mine, own, file, what)
     groups = {part.activity.name: part.activity.group for part in parts if part.activity.group}
     found = Seen()
     moved: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
