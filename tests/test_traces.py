@@ -165,6 +165,26 @@ def test_operators_of_a_trace(
         assert sum(op.flops for op in found) == flops
 
 
+@pytest.mark.parametrize("name", ["aten::_flash_attention", "flash_attn::_flash_attn"])
+def test_flash_attention_that_is_called_itself(name: str) -> None:
+    """Its heads stand third, those of the operator around it second; gradients take 2.5 times the FLOPs."""
+    inner, outer = [[2, 4096, 32, 128], *[[2, 4096, 8, 128]] * 2], [[2, 32, 4096, 128], *[[2, 8, 4096, 128]] * 2]
+    values = ["", "", "", "0.", "0.088", "True"]
+    more: tuple[Any, Any] = ([[]] * 3, ["Scalar"] * 3)
+
+    def one(name: str, dims: list[Any]) -> Any:
+        tensors = [BF16] * len(dims)
+        (op,) = operators_of(Record(name, "operator", 1e-6, dims + more[0], tensors + more[1], values))
+        return op
+
+    around = one("aten::scaled_dot_product_attention", outer)
+    forward = one(f"{name}_forward", inner)
+    assert (forward.flops, forward.bytes) == (around.flops, around.bytes) and forward.kind == "attention"
+    backward = one(f"{name}_backward", [inner[0], *inner])
+    assert backward.flops == pytest.approx(2.5 * forward.flops)
+    assert operators_of(Record(f"{name}_forward", "operator", 1e-6, [[8192, 32, 128]] * 3, [BF16] * 3)) == []
+
+
 def test_copies_read_once_and_write_once() -> None:
     (op,) = operators_of(Record("aten::copy_", "operator", 1e-6, [[64, 64], [64, 64], []], [FP32, FP32, "Scalar"]))
     assert op.bytes == 2 * 4 * 64 * 64
@@ -265,11 +285,36 @@ def test_files_that_are_no_good_are_one_line(tmp_path: Path) -> None:
         {"Input Dims": [[3, 4], [5, 6]], "Input type": [BF16, BF16]},
         {"Input Dims": [[], []], "Input type": ["Scalar"]},
         {"Input Dims": [[1e30], None, {}], "Input type": [BF16]},
+        {
+            "Input Dims": [[1, 8, 32, 32], [1, 8, 32, 32], [8, 8, 8, 8], *[[]] * 8],
+            "Input type": [BF16] * 11,
+            "Concrete Inputs": [
+                "",
+                "",
+                "",
+                "[0]",
+                "[0, 0]",
+                "[1, 1]",
+                "[1, 1]",
+                "False",
+                "[0, 0]",
+                "1",
+                "[True, True]",
+            ],
+        },
     ],
 )
 def test_odd_arguments_take_nothing_else_away(tmp_path: Path, args: dict[str, Any]) -> None:
     trace = step()
-    for name in ("aten::mm", "aten::convolution", "aten::linear", "aten::sum", "aten::cat", "aten::layer_norm"):
+    for name in (
+        "aten::mm",
+        "aten::convolution",
+        "aten::convolution_backward",
+        "aten::linear",
+        "aten::sum",
+        "aten::cat",
+        "aten::layer_norm",
+    ):
         trace.operator(name, [[1, 1]], [BF16], ("kernel", 3.0))
         cpu = next(event for event in reversed(trace.events) if event["cat"] == "cpu_op")
         cpu["args"] = args

@@ -162,7 +162,13 @@ def compare(folders: tuple[str, ...], file: Path, gpu: str | None, cluster: str 
     shell_complete=names_of(*MACHINES),
     help="Machine it was recorded on, for collectives too.",
 )
-@click.option("--of", "experiment", metavar="EXPERIMENT", help="The experiment that it is of.  [default: as it says]")
+@click.option(
+    "--of",
+    "experiment",
+    metavar="EXPERIMENT",
+    shell_complete=names_of("experiments", files=True),
+    help="The experiment that it is of.  [default: as it says]",
+)
 @click.option(
     "--case", "number", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="Its case."
 )

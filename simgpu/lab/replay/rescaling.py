@@ -17,7 +17,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.lab.replay.changes import Changes, UnclearError
 from simgpu.lab.replay.sureness import Factor
 from simgpu.lab.traces.comparing import part_of
-from simgpu.lab.traces.operations import operators_of
+from simgpu.lab.traces.operations import DAMAGED, operators_of
 from simgpu.lab.traces.records import COLLECTIVE, COPY, OPERATOR, Record
 from simgpu.timing.kernels import KernelModel, KernelTime
 
@@ -64,7 +64,7 @@ class Rescaling:
                      zip(self._kernels, (before, after), strict=True)]  # fmt: skip
         except UnclearError as error:
             return Factor(part=OPERATOR, why=str(error))
-        except (InputError, ValueError, IndexError, TypeError) as error:  # shapes are whatever a file says
+        except DAMAGED as error:
             why = error.problem if isinstance(error, InputError) else "its shapes do not fit together"
             return Factor(part=OPERATOR, why="" if self._nothing_asked() else why)
         if not times[0] or not times[1]:

@@ -16,7 +16,7 @@ from typing import Any
 from simgpu.analysis.uncertainty import Part, parts_of
 from simgpu.errors import InputError
 from simgpu.lab.replay.own import read_own
-from simgpu.lab.traces.operations import operators_of
+from simgpu.lab.traces.operations import DAMAGED, operators_of
 from simgpu.lab.traces.records import COLLECTIVE, COPY, OPERATOR, Record, Recorded
 from simgpu.model.operators import Attention, ExpertLayer, GroupedMatmul, Indexer, Kernel, Matmul, Scan
 from simgpu.plan.parallelism import Plan
@@ -203,7 +203,7 @@ def _operators(record: Record) -> tuple[list[Kernel], str]:
         return [], "a copy between host and GPU" if record.kind == COPY else "no operator is known of it"
     try:
         operators = operators_of(record)
-    except (InputError, ValueError, IndexError, TypeError):  # shapes are whatever a file says
+    except DAMAGED:
         return [], "its shapes do not fit together"
     return operators, "" if operators else "not known" if record.shapes else "no shapes"
 
