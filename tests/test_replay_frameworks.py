@@ -84,7 +84,10 @@ def test_any_rank_of_a_slower_machine_becomes_its_own_prediction(
     assert found["measured_s"] == pytest.approx(there.execution.step, rel=1e-6)
     truth = step_of(mine, changes).execution.step
     assert found["predicted_s"] == pytest.approx(truth, rel=0.005 if changes else 1e-6)
-    assert found["predicted_s_p10"] <= found["predicted_s"] <= found["predicted_s_p90"]
+    wide = found["predicted_s_p90"] / found["predicted_s_p10"]
+    assert (
+        (1.2 < wide < 1.6) if changes not in ("", f"plan.pp={pp}") else wide == 1
+    )  # what runs of one machine are off from each other
     assert (f"pipeline stage {rank + 1}" in " ".join(found["notes"])) == (pp > 1)
     factors = {one["name"]: one["factor"] for one in found["factors"]}
     assert factors["gemm"] == pytest.approx(1.25, rel=0.01) and factors["tp"] > 1.1

@@ -128,6 +128,28 @@ def test_an_arrow_leads_to_the_operator_where_kernels_have_no_correlation(tmp_pa
     assert found["aten::mm"]["predicted_s"] > 0
 
 
+def test_a_trace_that_pytorch_wrote_on_a_processor_is_read(tmp_path: Path) -> None:
+    """Embedding and one layer of a transformer, 256 wide, 2 x 128 tokens: 116 calls are 11 operators."""
+    real = Path(__file__).parent / "data/cpu.pt.trace.json.gz"
+    done = run("trace", "compare", real, "--gpu", "h100-sxm", "--no-plots", "-o", tmp_path, "--format", "json")
+    assert done.exit_code == 0, done.output
+    found = [(row["operator"].removeprefix("aten::"), row["shape"], row["count"])
+             for row in json.loads(done.stdout)["rows"] if row["predicted_s"]]  # fmt: skip
+    assert sorted(found) == [
+        ("add", "2x128x256 2x128x256", 2),
+        ("addmm", "1024 256x256 256x1024", 1),
+        ("addmm", "256 256x1024 1024x256", 1),
+        ("embedding", "1000x256 2x128", 1),
+        ("gelu", "2x128x1024", 1),
+        ("layer_norm", "2x128x256 256 256", 2),
+        ("mm", "256x256 256x256", 1),
+        ("mm", "256x256 256x768", 1),
+        ("scaled_dot_product_attention", "2x4x128x64 2x4x128x64 2x4x128x64", 1),
+    ]
+    refused = run("replay", real, "--gpu", "h100-sxm")
+    assert refused.exit_code == 2 and "has no times of kernels" in refused.stderr
+
+
 FP32 = "float"
 
 
