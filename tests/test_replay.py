@@ -15,7 +15,7 @@ from traces_by_hand import BF16, H100, Trace, step
 
 from simgpu.cli import main
 from simgpu.lab.replay.changes import Changes, UnclearError
-from simgpu.lab.replay.flow import busy, graph_of, length
+from simgpu.lab.replay.flow import graph_of, launch_delay, length
 from simgpu.lab.traces.records import COLLECTIVE, OPERATOR, Ran, Record
 
 EXPERIMENT = """
@@ -89,7 +89,7 @@ def test_gaps_of_the_host_stay_and_hide_behind_slower_kernels() -> None:
     assert length(graph.play([0.5] * 10)) == pytest.approx(0.09 + 0.5e-3)
     slow = graph.play([20.0] * 10)
     assert length(slow) == pytest.approx(10 * 0.02, rel=1e-3)
-    assert busy(slow) == pytest.approx(10 * 0.02)
+    assert sum(ran.seconds for ran in slow) == pytest.approx(10 * 0.02)
 
 
 def test_a_host_that_waits_for_the_gpu_waits_longer_for_a_slower_one() -> None:
@@ -268,3 +268,18 @@ def test_a_clock_that_jumps_leaves_the_launch_out(recorded: Path) -> None:
     recorded.write_text(json.dumps(data))
     found = played(recorded)
     assert found["predicted_s"] == pytest.approx(found["measured_s"], rel=1e-12)
+
+
+def test_the_trace_says_how_long_a_launch_takes() -> None:
+    """A kernel on a second stream waits for the first where it could have run before, and for its launch elsewhere."""
+    first = kernels((0.000008, 0.010, 0.0), (0.020008, 0.010, 0.020))
+    assert launch_delay([record.ran[0] for record in first]) == pytest.approx(8e-6)
+    held = kernels((0.010011, 0.001, 0.005), stream="b")  # launched long ago: the first kernel held it
+    launched = kernels((0.030015, 0.001, 0.030007), stream="b")  # 8 us after its launch
+    graph = graph_of([*first, *held, *launched], [])
+    assert [node.after for node in graph.nodes] == [(), (0,), (0,), (1,)]
+
+
+def test_nothing_is_told_where_nothing_was_launched_onto_an_idle_gpu() -> None:
+    assert launch_delay([]) == 0
+    assert launch_delay([Ran(0.0, 1.0, "a"), Ran(1.0, 1.0, "a", 0.5)]) == 0

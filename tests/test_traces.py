@@ -128,6 +128,28 @@ def test_an_arrow_leads_to_the_operator_where_kernels_have_no_correlation(tmp_pa
     assert found["aten::mm"]["predicted_s"] > 0
 
 
+def test_a_trace_that_pytorch_wrote_on_a_processor_is_read(tmp_path: Path) -> None:
+    """Embedding and one layer of a transformer, 256 wide, 2 x 128 tokens: 116 calls are 11 operators."""
+    real = Path(__file__).parent / "data/cpu.pt.trace.json.gz"
+    done = run("trace", "compare", real, "--gpu", "h100-sxm", "--no-plots", "-o", tmp_path, "--format", "json")
+    assert done.exit_code == 0, done.output
+    found = [(row["operator"].removeprefix("aten::"), row["shape"], row["count"])
+             for row in json.loads(done.stdout)["rows"] if row["predicted_s"]]  # fmt: skip
+    assert sorted(found) == [
+        ("add", "2x128x256 2x128x256", 2),
+        ("addmm", "1024 256x256 256x1024", 1),
+        ("addmm", "256 256x1024 1024x256", 1),
+        ("embedding", "1000x256 2x128", 1),
+        ("gelu", "2x128x1024", 1),
+        ("layer_norm", "2x128x256 256 256", 2),
+        ("mm", "256x256 256x256", 1),
+        ("mm", "256x256 256x768", 1),
+        ("scaled_dot_product_attention", "2x4x128x64 2x4x128x64 2x4x128x64", 1),
+    ]
+    refused = run("replay", real, "--gpu", "h100-sxm")
+    assert refused.exit_code == 2 and "has no times of kernels" in refused.stderr
+
+
 FP32 = "float"
 
 
@@ -163,6 +185,26 @@ def test_operators_of_a_trace(
     assert found or kinds == []
     if flops is not None:
         assert sum(op.flops for op in found) == flops
+
+
+@pytest.mark.parametrize("name", ["aten::_flash_attention", "flash_attn::_flash_attn"])
+def test_flash_attention_that_is_called_itself(name: str) -> None:
+    """Its heads stand third, those of the operator around it second; gradients take 2.5 times the FLOPs."""
+    inner, outer = [[2, 4096, 32, 128], *[[2, 4096, 8, 128]] * 2], [[2, 32, 4096, 128], *[[2, 8, 4096, 128]] * 2]
+    values = ["", "", "", "0.", "0.088", "True"]
+    more: tuple[Any, Any] = ([[]] * 3, ["Scalar"] * 3)
+
+    def one(name: str, dims: list[Any]) -> Any:
+        tensors = [BF16] * len(dims)
+        (op,) = operators_of(Record(name, "operator", 1e-6, dims + more[0], tensors + more[1], values))
+        return op
+
+    around = one("aten::scaled_dot_product_attention", outer)
+    forward = one(f"{name}_forward", inner)
+    assert (forward.flops, forward.bytes) == (around.flops, around.bytes) and forward.kind == "attention"
+    backward = one(f"{name}_backward", [inner[0], *inner])
+    assert backward.flops == pytest.approx(2.5 * forward.flops)
+    assert operators_of(Record(f"{name}_forward", "operator", 1e-6, [[8192, 32, 128]] * 3, [BF16] * 3)) == []
 
 
 def test_copies_read_once_and_write_once() -> None:
@@ -265,11 +307,36 @@ def test_files_that_are_no_good_are_one_line(tmp_path: Path) -> None:
         {"Input Dims": [[3, 4], [5, 6]], "Input type": [BF16, BF16]},
         {"Input Dims": [[], []], "Input type": ["Scalar"]},
         {"Input Dims": [[1e30], None, {}], "Input type": [BF16]},
+        {
+            "Input Dims": [[1, 8, 32, 32], [1, 8, 32, 32], [8, 8, 8, 8], *[[]] * 8],
+            "Input type": [BF16] * 11,
+            "Concrete Inputs": [
+                "",
+                "",
+                "",
+                "[0]",
+                "[0, 0]",
+                "[1, 1]",
+                "[1, 1]",
+                "False",
+                "[0, 0]",
+                "1",
+                "[True, True]",
+            ],
+        },
     ],
 )
 def test_odd_arguments_take_nothing_else_away(tmp_path: Path, args: dict[str, Any]) -> None:
     trace = step()
-    for name in ("aten::mm", "aten::convolution", "aten::linear", "aten::sum", "aten::cat", "aten::layer_norm"):
+    for name in (
+        "aten::mm",
+        "aten::convolution",
+        "aten::convolution_backward",
+        "aten::linear",
+        "aten::sum",
+        "aten::cat",
+        "aten::layer_norm",
+    ):
         trace.operator(name, [[1, 1]], [BF16], ("kernel", 3.0))
         cpu = next(event for event in reversed(trace.events) if event["cat"] == "cpu_op")
         cpu["args"] = args

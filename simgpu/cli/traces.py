@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,11 @@ from simgpu.cli.base import (
     tell_written,
 )
 from simgpu.cli.names import MACHINES, names_of
+
+if TYPE_CHECKING:
+    from simgpu.catalog import Catalogue
+    from simgpu.lab.replay.command import Asked as ReplayAsked
+    from simgpu.scenario import Origins, Scenario
 
 
 class TraceCommands(click.Group):
@@ -95,7 +100,8 @@ top_option = click.option(
 def list_(file: Path, top: int, style: str) -> None:
     """List operators, collectives and copies of a trace, with shapes, counts and times.
 
-    TRACE is one of PyTorch's profiler (Chrome JSON, also .gz), or a Chakra execution trace (.et, or JSON).
+    TRACE is one of PyTorch's profiler (Chrome JSON, also .gz), a report of Nsight Systems exported to SQLite, or a
+    Chakra execution trace (.et, or JSON).
     """
     from simgpu.lab.traces import command
 
@@ -156,14 +162,31 @@ def compare(folders: tuple[str, ...], file: Path, gpu: str | None, cluster: str 
     shell_complete=names_of(*MACHINES),
     help="Machine it was recorded on, for collectives too.",
 )
-@click.option("--to-gpu", metavar="NAME", help="GPU that is asked for.  [default: the same]")
-@click.option("--to-cluster", metavar="NAME", help="Machine that is asked for, for collectives too.")
+@click.option(
+    "--of",
+    "experiment",
+    metavar="EXPERIMENT",
+    shell_complete=names_of("experiments", files=True),
+    help="The experiment that it is of.  [default: as it says]",
+)
+@click.option(
+    "--case", "number", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="Its case."
+)
+@click.option(
+    "--to-gpu", metavar="NAME", shell_complete=names_of("gpus"), help="GPU that is asked for.  [default: the same]"
+)
+@click.option(
+    "--to-cluster",
+    metavar="NAME",
+    shell_complete=names_of(*MACHINES),
+    help="Machine that is asked for, for collectives too.",
+)
 @click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="batch, tokens or ranks=WAS:ASKED, dtype=TYPE, or a hardware parameter; repeatable.",
+    help="batch, tokens or ranks=WAS:ASKED, dtype=TYPE, hardware, or a key of its experiment; repeatable.",
 )
 @out_option("FILE.json", "Write both timelines, for ui.perfetto.dev.")
 @top_option
@@ -172,17 +195,55 @@ def compare(folders: tuple[str, ...], file: Path, gpu: str | None, cluster: str 
 @click.pass_obj
 @one_line_errors
 def replay(
-    folders: tuple[str, ...], file: Path, out: Path | None, top: int, style: str, quiet: bool, **asked: Any
-) -> None:
+    folders: tuple[str, ...], file: Path, experiment: str | None, number: int, out: Path | None, top: int, style: str,
+    quiet: bool, **asked: Any,
+) -> None:  # fmt: skip
     """Play a recorded step again, elsewhere: measured time x predicted (new) / predicted (old), operator by operator.
 
-    Gaps of the host stay, or hide behind slower kernels. What has no model keeps its time, and is named.
+    TRACE is one of PyTorch's profiler, Nsight Systems (SQLite), Chakra or simgpu. Gaps of the host stay, or hide behind
+    slower kernels. What has no model keeps its time, and is named. docs/replay.md has more.
+
+    With the experiment that it is of (simgpu's own traces say it), any key of it may be asked: --set plan.tp=4,
+    plan.pp=2, plan.ep=8, workload.batch=512, cluster=NAME.
     """
     from simgpu.lab.replay import command
 
-    done = command.run(file, open_catalogue(folders), command.Asked(**asked))
+    recorded, catalogue = command.read(file), open_catalogue(folders)
+    done: command.Answer | command.ScaledAnswer
+    said, wanted = recorded.info.get("experiment"), command.Asked(**asked)
+    if experiment is not None or command.is_scaled(wanted, said is not None):
+        was, new = _cases(experiment, said, number, catalogue, file, wanted)
+        done = command.run_scaled(recorded, file, catalogue, was, new)
+    else:
+        done = command.run(recorded, file, catalogue, wanted)
     if out is not None:
         command.write(done, out)
     command.show(done, style, top, sys.stdout)
     if out is not None and not quiet:
         tell(f"trace: {out}")
+
+
+def _cases(
+    experiment: str | None, said: str | None, number: int, catalogue: Catalogue, file: Path, asked: ReplayAsked
+) -> tuple[tuple[Scenario, Origins], tuple[Scenario, Origins]]:  # fmt: skip
+    """The case that a trace is of, as recorded and as asked for. Raises `InputError`."""
+    from simgpu.documents import Text
+    from simgpu.errors import InputError
+    from simgpu.study.experiment.running import find_experiment, load_experiment
+
+    for key in ("gpu", "cluster", "to_gpu"):
+        if getattr(asked, key) is not None:
+            problem = "the experiment names the machine; expected --to-cluster or --set cluster=NAME to ask for another"
+            raise InputError(problem, key=f"--{key.replace('_', '-')}")
+    if experiment is None and said is None:
+        problem = "does not say what model its sizes are of; name the experiment that it is of with --of"
+        raise InputError(problem, file=file)
+    source = find_experiment(experiment, catalogue) if experiment is not None else Text(str(said), stem=file.name)
+    settings = (*asked.settings, *([f"cluster={asked.to_cluster}"] if asked.to_cluster else []))
+    found = []
+    for changes in ((), settings):
+        cases = load_experiment(source, changes, catalogue).cases
+        if number > len(cases):
+            raise InputError(f"{number}: the experiment has {len(cases)}", key="--case")
+        found.append((cases[number - 1].scenario, cases[number - 1].origins))
+    return found[0], found[1]

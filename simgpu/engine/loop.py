@@ -26,6 +26,11 @@ class Phase:
     latency: float
     flows: tuple[tuple[tuple[int, ...], float] | tuple[tuple[int, ...], float, tuple[float, ...]], ...] = ()
 
+    def slower(self, factor: float) -> Phase:
+        """The same part on links without others, longer by a factor."""
+        flows = ((flow[0], flow[1] * factor, *flow[2:]) for flow in self.flows)
+        return Phase(self.latency * factor, tuple(flows))
+
 
 @dataclass(frozen=True)
 class Program:

@@ -17,6 +17,8 @@ DEFAULT = "default"
 CLASSES = ("gemm", "attention", "vector", "moe", "scan", "collective", "power")
 STEP = "step"
 """Where the file of a GPU keeps what whole steps of its user say, by framework or engine."""
+REPLAY = "replay"
+"""Where constants hold what `simgpu replay` read from a recorded step."""
 SHARED = ("compute_fraction", "memory_fraction", "launch_overhead")
 """Constants of all classes of operators, which a class uses where it has none of its own."""
 
@@ -115,6 +117,21 @@ class Calibration:
 
     def _of_steps(self, stack: str) -> dict[str, float]:
         return {path[2]: one.figure.si for path, one in self.given.items() if path[:2] == (STEP, stack)}
+
+    def replayed(self, part: str) -> dict[str, float]:
+        """How many times as long kernels, or collectives, took in a recorded step as predicted, by their names.
+
+        `part`: kernel (by operator) or collective (by group).
+        """
+        return {path[2]: one.figure.si for path, one in self.given.items() if path[:2] == (REPLAY, part)}
+
+    def with_replayed(self, factors: Mapping[tuple[str, str], float], source: str) -> Calibration:
+        """The same constants and what a recorded step says beside them, by part and name."""
+        told: dict[tuple[str, ...], Given] = {
+            (REPLAY, part, name): Given(Quantity(value=value, source=source), source, self.gpu, REGIMES[0])
+            for (part, name), value in factors.items()
+        }
+        return Calibration({**self.given, **told}, self.gpu, self.architecture)
 
     def regime(self, kind: str, library: str = DEFAULT) -> str:
         """How close the constants of a class are to this GPU: calibrated, inherited or datasheet.

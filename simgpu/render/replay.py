@@ -16,8 +16,11 @@ def print_replay(document: Mapping[str, Any], top: int, out: IO[str]) -> None:
         (row["class"], f"{row['count']:,}", *_times(row), _share(row["kept_s"], row["measured_s"]))
         for row in document["classes"]
     ]
-    idle = document["idle_measured_s"], document["idle_predicted_s"]
-    rows.append(("no kernel runs", "", format_seconds(idle[0]), format_seconds(idle[1]), "", ""))
+    rows += [
+        (f"no kernel: {row['cause']}", "", *_times(row), "")
+        for row in document["gaps"]
+        if row["measured_s"] or row["predicted_s"]
+    ]
     ends = document["measured_s"], document["predicted_s"]
     rows.append(("step", "", format_seconds(ends[0]), format_seconds(ends[1]), f"{document['ratio']:.3f}", ""))
     heads: tuple[str, ...] = ("class", "count", "recorded", f"on {document['asked_on']}", "ratio", "kept as it was")
@@ -28,7 +31,41 @@ def print_replay(document: Mapping[str, Any], top: int, out: IO[str]) -> None:
         cells.append((f"{more} more", "", "", "", "", ""))
     grid("By operator and shape", ("operator", "shapes", "count", "recorded", "asked for", "ratio"), cells, out,
          right=(2, 3, 4, 5))  # fmt: skip
-    print_notes([_step(document), *document["notes"], *_kept(document["kept"])], out)
+    print_notes([_step(document), _most(document), *document["notes"], *_kept(document["kept"])], out)
+
+
+def print_scaled(document: Mapping[str, Any], top: int, out: IO[str]) -> None:
+    """The step at another scale by part, how far kernels were from their prediction, and what was kept."""
+    rows: list[tuple[str, ...]] = [
+        (row["part"], format_seconds(row["recorded_s"]), format_seconds(row["asked_s"]),
+         _signed(row["asked_s"] - row["recorded_s"]))
+        for row in document["parts"]
+        if max(abs(row["recorded_s"]), abs(row["asked_s"])) > SHOWN * document["measured_s"]
+    ]  # fmt: skip
+    ends = document["measured_s"], document["predicted_s"]
+    rows.append(("step", *map(format_seconds, ends), _signed(ends[1] - ends[0])))
+    grid(f"{document['file']}: {document['what']}", ("part", "recorded", "asked for", "difference"), rows, out,
+         right=(1, 2, 3))  # fmt: skip
+    cells = [(one["name"], one["of"], f"{one['factor']:.3f}") for one in document["factors"]]
+    cells = sorted(cells, key=lambda one: -abs(float(one[2]) - 1))[: min(top, MOST_FACTORS)]
+    if any(one[2] != "1.000" for one in cells):
+        grid("Farthest from their prediction", ("name", "of", "recorded / predicted"), cells, out, right=(2,))
+    print_notes([_step(document), _most(document), *document["notes"], *_kept(document["kept"])], out)
+
+
+MOST_FACTORS = 8
+"""Kernels and collectives that are shown with how far they were from their prediction."""
+
+
+SHOWN = 1e-6
+"""Share of a step below which a part of it is no row."""
+
+ROUNDING = 1e-12
+"""Seconds of a difference that are those of the digits of a sum."""
+
+
+def _signed(seconds: float) -> str:
+    return f"{'-' if seconds < 0 else '+'}{format_seconds(abs(seconds))}" if abs(seconds) > ROUNDING else ""
 
 
 def _times(row: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -47,6 +84,10 @@ def _step(document: Mapping[str, Any]) -> str:
         f"step: {format_seconds(document['measured_s'])} recorded, {format_seconds(document['predicted_s'])} asked for,"
         f" 80 % interval {low} to {high} (of the ratio: what both predictions are off by alike cancels)"
     )
+
+
+def _most(document: Mapping[str, Any]) -> str:
+    return f"most: {'; '.join(document['words'])}" if document["words"] else "nothing changes"
 
 
 def _kept(kept: list[Mapping[str, Any]]) -> list[str]:

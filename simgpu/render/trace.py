@@ -6,7 +6,7 @@ The format is that of `simgpu.trace_events`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -148,15 +148,19 @@ def write_trace(execution: Execution, file: Path, board: Board | None = None) ->
     return write_events(trace_events(execution, board=board), file)
 
 
-def write_events(events: list[dict[str, Any]], file: Path) -> Path:
-    """Write events as a trace file, in pieces: `json.dump` would encode them in Python, several times slower."""
+def write_events(events: list[dict[str, Any]], file: Path, about: Mapping[str, Any] | None = None) -> Path:
+    """Write events as a trace file, in pieces: `json.dump` would encode them in Python, several times slower.
+
+    `about` is what the trace says of itself, which viewers pass over.
+    """
     encode = json.JSONEncoder(separators=(",", ":")).encode
     with written_whole(file) as stream:
         stream.write('{"traceEvents":[')
         for first in range(0, len(events), _PIECE):
             stream.write("," if first else "")
             stream.write(encode(events[first : first + _PIECE])[1:-1])
-        stream.write('],"displayTimeUnit":"ns"}')
+        more = f',"simgpu":{encode(about)}' if about else ""
+        stream.write(f'],"displayTimeUnit":"ns"{more}}}')
     return file
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from math import inf
@@ -65,6 +65,10 @@ class Call:
     chosen: Chosen | None
     drag: float
 
+    def slower(self, factor: float) -> Call:
+        """The same, longer by a factor."""
+        return self if factor == 1 else replace(self, seconds=self.seconds * factor)
+
 
 OFFLOAD = "offload"
 """The group of copies between a GPU and its host or its node's drives: each GPU is one of its own."""
@@ -79,6 +83,11 @@ class Transfer:
     ranks: Ranks
     phases: tuple[Phase, ...]
     call: Call
+
+    def slower(self, factor: float) -> Transfer:
+        """The same, with everything longer by a factor."""
+        phases = self.phases if factor == 1 else tuple(phase.slower(factor) for phase in self.phases)
+        return Transfer(self.ranks, phases, self.call.slower(factor))
 
 
 class _Alike(NamedTuple):
@@ -119,6 +128,7 @@ class Links:
         cluster, plan = self.cluster, self.plan
         self.machine = machine_of(cluster)
         self.each = not self.folded  # each rank is simulated
+        self._replayed = cluster.kernel.replayed("collective")
         self._inner: dict[str, _Alike] = {}
         self._transfers: dict[tuple[Any, ...], list[Transfer]] = {}
         self._numbers: dict[object, int] = {}
@@ -234,7 +244,8 @@ class Links:
     def inner(self, kind: str, group: str, size: float) -> Call:
         """The time of a collective inside a block, with all groups of the stage on the same nodes at once."""
         alike = self._shared(group)
-        return alike.known.known((kind, size), lambda: self._time(kind, alike.groups, size))
+        found: Call = alike.known.known((kind, size), lambda: self._time(kind, alike.groups, size))
+        return found.slower(self._replayed.get(group, 1.0))
 
     def _shared(self, group: str) -> _Alike:
         """The groups around the first rank's, and what is known of collectives of groups that lie like them."""
@@ -322,7 +333,8 @@ class Links:
             exact = self.each or self._colours is not None
             groups = self._of_stage(group, stage) if exact else self._groups(group, self._stand_in(stage))
             stages = (0, self.plan.pp - 1) if group == "embedding" else (stage,)
-            transfers = self._transfers[key] = self._all(kind, groups, size, stages)
+            transfers = self._all(kind, groups, size, stages)
+            transfers = self._transfers[key] = [one.slower(self._replayed.get(group, 1.0)) for one in transfers]
         return transfers
 
     def between(self, stage: int, other: int, size: float, gather: float = 0.0) -> list[Transfer]:
@@ -333,6 +345,7 @@ class Links:
             senders = self._members(stage) if self.each or self._colours is not None else self._neighbours(stage)
             groups: list[Ranks] = [(r, self._peer(r, other)) for r in senders]
             transfers = self._all(SEND, groups, size, (stage, other))
+            transfers = [one.slower(self._replayed.get("pp", 1.0)) for one in transfers]
             if gather:
                 transfers = [Transfer(t.ranks, (*t.phases, Phase(gather)), t.call) for t in transfers]
             self._transfers[key] = transfers

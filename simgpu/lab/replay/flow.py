@@ -5,8 +5,9 @@ launched it; what is left of the recorded start is a gap that stays. So a step w
 
 What a kernel waits for on other streams is read from the recording: a collective for all that was launched before it
 (c10d's streams wait for the current one, torch/csrc/distributed/c10d/ProcessGroupNCCL.cpp, `syncStream`); any kernel
-for one that ended right before it started while its own stream was idle. The host launches in the recorded order and
-pace; where it waited for the GPU it does so again.
+that could have run, since its own stream was idle and its launch was longer ago than a launch takes, for what ended
+last before it. How long a launch takes the trace says itself: the median time from call to kernel where the GPU was
+idle. The host launches in the recorded order and pace; where it waited while a kernel ended it does so again.
 """
 
 from __future__ import annotations
@@ -14,13 +15,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from simgpu.lab.traces.records import COLLECTIVE, Ran, Record
-
-RIGHT_AFTER = 20e-6
-"""Seconds after the end of a kernel in which one of another stream that waited for it starts."""
-BEFORE = 5e-6
-"""Seconds before the end of a wait of the host in which the last kernel that it waited for ended, at the earliest."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +81,10 @@ def graph_of(records: Sequence[Record], waits: Sequence[tuple[float, float]]) ->
     host = _host(events, waits, found, begin)
     nodes: list[Node] = []
     last: dict[str, int] = {}
+    delay = launch_delay([ran for _, ran in found])
     for number, (record, ran) in enumerate(found):
         launch = at[ran.launched] if ran.launched is not None else None
-        after = _after(number, records[record].kind == COLLECTIVE, found, last)
+        after = _after(number, records[record].kind == COLLECTIVE, found, last, delay)
         ready = [found[i][1].end - begin for i in after] + ([events[launch] - begin] if launch is not None else [])
         nodes.append(Node(record, ran, after, launch, ran.start - begin - max(ready, default=0.0)))
         last[ran.stream] = number
@@ -105,19 +103,35 @@ def _in_order(records: Sequence[Record]) -> list[tuple[int, Ran]]:
     return sorted(found, key=lambda one: one[1].start)
 
 
-def _after(number: int, collective: bool, found: Sequence[tuple[int, Ran]], last: dict[str, int]) -> tuple[int, ...]:
+def launch_delay(runs: Sequence[Ran]) -> float:
+    """Seconds from the call that launches a kernel to its start on an idle GPU, the median; `runs` by their starts.
+
+    0 where no kernel was launched onto an idle GPU.
+    """
+    found, busy_until = [], float("-inf")
+    for ran in runs:
+        if ran.launched is not None and ran.launched >= busy_until:
+            found.append(ran.start - ran.launched)
+        busy_until = max(busy_until, ran.end)
+    return median(found) if found else 0.0
+
+
+def _after(
+    number: int, collective: bool, found: Sequence[tuple[int, Ran]], last: dict[str, int], delay: float
+) -> tuple[int, ...]:
     """What a kernel waits for: the last on its stream, and of other streams what the recording tells."""
     mine = found[number][1]
     before = [last[mine.stream]] if mine.stream in last else []
-    idle = found[before[0]][1].end if before else 0.0
-    for stream, i in last.items():
-        other = found[i][1]
-        if stream == mine.stream or other.end > mine.start:
-            continue
-        known = mine.launched is not None and other.launched is not None
-        ordered = collective and known and (other.launched or 0.0) <= (mine.launched or 0.0)
-        if ordered or (mine.start - other.end <= RIGHT_AFTER and other.end >= idle):
+    ready = found[before[0]][1].end if before else float("-inf")
+    if mine.launched is not None:
+        ready = max(ready, mine.launched + delay)
+    ended = [(found[i][1], i) for stream, i in last.items() if stream != mine.stream and found[i][1].end <= mine.start]
+    for other, i in ended:
+        if collective and mine.launched is not None and other.launched is not None and other.launched <= mine.launched:
             before.append(i)
+    latest = max(ended, key=lambda one: one[0].end, default=None)
+    if latest is not None and latest[0].end >= ready and latest[1] not in before:
+        before.append(latest[1])
     return tuple(before)
 
 
@@ -133,7 +147,7 @@ def _host(
         waits_for: tuple[int, ...] = ()
         idle = before
         last = bisect_right(ends, time) - 1
-        if time in began and last >= 0 and ends[last] >= max(began[time], time - BEFORE):
+        if time in began and last >= 0 and ends[last] >= began[time]:
             waits_for, idle = (ended[last][1],), max(before, ends[last])
         host.append(Host(time - idle, waits_for))
         before = time
@@ -143,12 +157,3 @@ def _host(
 def length(runs: Sequence[Ran]) -> float:
     """Seconds from the first start to the last end."""
     return max((ran.end for ran in runs), default=0.0) - min((ran.start for ran in runs), default=0.0)
-
-
-def busy(runs: Sequence[Ran]) -> float:
-    """Seconds in which any kernel runs."""
-    total, until = 0.0, float("-inf")
-    for ran in sorted(runs, key=lambda one: one.start):
-        total += max(0.0, ran.end - max(ran.start, until))
-        until = max(until, ran.end)
-    return total

@@ -18,6 +18,10 @@ from simgpu.trace_events import COMPLETE, IN_A_SECOND, METADATA, events
 TYPES = ("Matmul", "GroupedMatmul", "Attention", "Pointwise", "Embedding", "ExpertLayer", "Scan", "Indexer",
          "Convolution")  # fmt: skip
 COMMUNICATION = "communication"
+OWN = "trace of simgpu"
+"""What such a trace is called."""
+ABOUT = "simgpu"
+"""Key of a trace under which it says what it is of."""
 
 
 def is_own(data: Mapping[str, Any]) -> bool:
@@ -51,7 +55,20 @@ def read_own(data: Mapping[str, Any], file: Path) -> Recorded:
         raise InputError("holds no kernels", file=file)
     others = sum(1 for one in runs if one.get("pid", 0) != first)
     notes = ("its first rank alone is played",) if others else ()
-    return Recorded("trace of simgpu", tuple(records), notes=notes)
+    return Recorded(OWN, tuple(records), notes=notes, info=_info(data, runs, first))
+
+
+def _info(data: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], first: int) -> dict[str, Any]:
+    """What the trace says of its first row: the scenario, and from the first start to the last end of its ranks, s."""
+    about = data.get(ABOUT)
+    rows = about.get("rows") if isinstance(about, dict) else None
+    row = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}
+    ranks, experiment = row.get("processes", 1), row.get("experiment")
+    last = first + ranks if isinstance(ranks, int) else first + 1
+    mine = [one for one in runs if isinstance(one.get("pid", 0), int) and one.get("pid", 0) < last]
+    begin = min((_time(one, "ts") for one in mine), default=0.0)
+    span = max((_time(one, "ts") + _time(one, "dur") for one in mine), default=0.0) - begin
+    return {"span_s": span} | ({"experiment": experiment} if isinstance(experiment, str) else {})
 
 
 def _holds(event: Mapping[str, Any], opened: Sequence[tuple[float, float]]) -> bool:

@@ -7,16 +7,17 @@ were measured apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from math import hypot, log, sqrt
 from typing import Any
 
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.lab.replay.changes import Changes, UnclearError
+from simgpu.lab.replay.sureness import Factor
 from simgpu.lab.traces.comparing import part_of
-from simgpu.lab.traces.operations import operators_of
+from simgpu.lab.traces.operations import DAMAGED, operators_of
 from simgpu.lab.traces.records import COLLECTIVE, COPY, OPERATOR, Record
 from simgpu.timing.kernels import KernelModel, KernelTime
 
@@ -29,26 +30,13 @@ class Machine:
     network: bool
 
 
-@dataclass(frozen=True)
-class Factor:
-    """Of one record: new over old time, and how far P10 and P90 lie from it (logarithms, 0 or more).
-
-    `common` is the share of that variance which records of its `part` have in common. `why` says why the time is kept.
-    """
-
-    value: float = 1.0
-    low: float = 0.0
-    high: float = 0.0
-    common: float = 0.0
-    part: str = ""
-    why: str = ""
-
-
 class Rescaling:
     """Factors of records, from one machine to another."""
 
-    def __init__(self, old: Machine, new: Machine, changes: Changes) -> None:
+    def __init__(self, old: Machine, new: Machine, changes: Changes, records: Iterable[Record] = ()) -> None:
+        """`records` are those of the trace, whose tensors say which collectives carry tokens."""
         self.old, self.new, self.changes = old, new, changes
+        self._tensors = changes.tensors(records)
         self.same = old.cluster is new.cluster
         self.same_gpu = old.cluster.gpu.name == new.cluster.gpu.name
         self._kernels = KernelModel(old.cluster), KernelModel(new.cluster)
@@ -76,7 +64,7 @@ class Rescaling:
                      zip(self._kernels, (before, after), strict=True)]  # fmt: skip
         except UnclearError as error:
             return Factor(part=OPERATOR, why=str(error))
-        except (InputError, ValueError, IndexError, TypeError) as error:  # shapes are whatever a file says
+        except DAMAGED as error:
             why = error.problem if isinstance(error, InputError) else "its shapes do not fit together"
             return Factor(part=OPERATOR, why="" if self._nothing_asked() else why)
         if not times[0] or not times[1]:
@@ -99,15 +87,19 @@ class Rescaling:
     def _collective(self, record: Record) -> Factor:
         was, asked = self.changes.ranks
         ranks = asked if was > 1 and record.ranks == was else record.ranks
-        if self.same and ranks == record.ranks:
-            return Factor(part=COLLECTIVE, why="it keeps its bytes" if self.changes.sized else "")
+        try:
+            size = self.changes.payload(record, self._tensors)
+        except UnclearError as error:
+            return Factor(part=COLLECTIVE, why=str(error))
+        if self.same and (size, ranks) == (record.size, record.ranks):
+            return Factor(part=COLLECTIVE)
         if not (self.old.network and self.new.network):
             return Factor(part=COLLECTIVE, why="its machines are not named: --cluster and --to-cluster")
         if not record.size or record.ranks < 2 or ranks < 2:
             return Factor(part=COLLECTIVE, why="the trace does not say its size and ranks")
         try:
             before = _on(self.old.cluster, record, record.ranks)
-            after = _on(self.new.cluster, record, ranks)
+            after = _on(self.new.cluster, replace(record, size=size), ranks)
         except InputError as error:
             return Factor(part=COLLECTIVE, why=error.problem)
         return self._ratio([before], [after], False, COLLECTIVE)

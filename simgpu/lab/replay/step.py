@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, hypot, sqrt
+from math import exp, hypot
 from typing import Any
 
-from simgpu.lab.replay.flow import Graph, busy, graph_of, length
-from simgpu.lab.replay.rescaling import Factor, Rescaling
+from simgpu.lab.replay.flow import Graph, graph_of, length
+from simgpu.lab.replay.gaps import CAUSES, gaps, jump
+from simgpu.lab.replay.rescaling import Rescaling
+from simgpu.lab.replay.sureness import Factor, away
 from simgpu.lab.traces.comparing import key_of, shape_text
 from simgpu.lab.traces.records import Ran, Record, Recorded
+from simgpu.units import format_seconds
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,17 @@ class Replayed:
         """The step as asked for."""
         return length(self.runs[1])
 
-    @property
-    def idle(self) -> tuple[float, float]:
-        """Seconds in which no kernel runs, before and after: the host, and what is waited for."""
-        before, after = (length(runs) - busy(runs) for runs in self.runs)
-        return _beyond(before, self.measured), _beyond(after, self.predicted)
+    def idle(self) -> list[dict[str, Any]]:
+        """Seconds in which no kernel runs, before and after, by cause."""
+        before, after = (gaps(self.graph, runs) for runs in self.runs)
+        return [{"cause": cause, "measured_s": _beyond(before[cause], self.measured),
+                 "predicted_s": _beyond(after[cause], self.predicted)} for cause in CAUSES]  # fmt: skip
+
+    def words(self) -> list[str]:
+        """The largest differences between both, as sentences."""
+        rows = [(row["class"], row["predicted_s"] - row["measured_s"]) for row in self.parts()]
+        rows += [(f"no kernel, {row['cause']}", row["predicted_s"] - row["measured_s"]) for row in self.idle()]
+        return differences(rows, self.measured)
 
     def parts(self) -> list[dict[str, Any]]:
         """Time by class of operator, before and after."""
@@ -84,16 +93,41 @@ class Replayed:
                 found[record.name] = share + record.seconds / total, why
         return dict(sorted(found.items(), key=lambda one: -one[1][0]))
 
+    def notes(self) -> list[str]:
+        """What to know beside the numbers."""
+        steps = self.recorded.info.get("steps", 1)
+        notes = [*self.recorded.notes, *([f"it holds {steps} steps: times are those of all of them"] * (steps > 1))]
+        longest, at = jump(self.runs[0])
+        if longest > FAR * sum(record.seconds or 0.0 for record in self.recorded.records):
+            said = f"no kernel runs for {format_seconds(longest)} of it, from {format_seconds(at)} on"
+            notes.append(f"{said}: a clock that jumps, or steps that lie apart?")
+        return notes
+
     def document(self) -> dict[str, Any]:
         """The answer as data."""
-        idle = self.idle
+        idle = self.idle()
         return {
             "what": self.recorded.what, "measured_s": self.measured, "predicted_s": self.predicted,
             "predicted_s_p10": self.p10, "predicted_s_p90": self.p90, "ratio": self.predicted / self.measured,
-            "idle_measured_s": idle[0], "idle_predicted_s": idle[1], "notes": list(self.recorded.notes),
+            "idle_measured_s": sum(row["measured_s"] for row in idle),
+            "idle_predicted_s": sum(row["predicted_s"] for row in idle), "gaps": idle, "words": self.words(),
+            "notes": self.notes(),
             "classes": self.parts(), "operators": self.operators(),
             "kept": [{"operator": name, "share": share, "why": why} for name, (share, why) in self.kept().items()],
         }  # fmt: skip
+
+
+FAR = 10
+"""One gap that is so many times as long as all kernels together is told."""
+LARGEST = 3
+"""Differences that are put in words."""
+
+
+def differences(rows: Sequence[tuple[str, float]], step: float) -> list[str]:
+    """The largest differences, s, that are no rounding of a step's seconds: 'matmul: 26.4 ms less'."""
+    largest = sorted(rows, key=lambda row: -abs(row[1]))[:LARGEST]
+    return [f"{part}: {format_seconds(abs(by))} {'more' if by > 0 else 'less'}"
+            for part, by in largest if abs(by) > 1e-6 * step]  # fmt: skip
 
 
 def _beyond(idle: float, step: float) -> float:
@@ -121,27 +155,14 @@ def replay(recorded: Recorded, rescaling: Rescaling) -> Replayed:
 def _ends(
     records: Sequence[Record], factors: Sequence[Factor], keys: Sequence[Any]
 ) -> Mapping[str, tuple[float, float]]:
-    """By class of operator, the factors from its time to its P10 and P90.
-
-    What all its kernels have in common adds up, the rest of each shape adds in squares.
-    """
+    """By class of operator, the factors from its time to its P10 and P90."""
     totals: dict[str, dict[Any, tuple[float, Factor]]] = defaultdict(dict)
     for record, factor, key in zip(records, factors, keys, strict=True):
         if not factor.why and record.seconds:
             some = totals[factor.part]
             some[key] = some.get(key, (0.0, factor))[0] + record.seconds * factor.value, factor
-    return {part: (1 - _away(list(some.values()), -1), 1 + _away(list(some.values()), 1))
+    return {part: (1 - away(list(some.values()), -1), 1 + away(list(some.values()), 1))
             for part, some in totals.items()}  # fmt: skip
-
-
-def _away(shapes: Sequence[tuple[float, Factor]], sign: int) -> float:
-    """How far an end of a class lies from its time, as a share of it."""
-    total, common, own = sum(seconds for seconds, _ in shapes), 0.0, 0.0
-    for seconds, factor in shapes:
-        reach = factor.high if sign > 0 else factor.low
-        common += seconds * abs(exp(sign * reach * sqrt(factor.common)) - 1)
-        own = hypot(own, seconds * (exp(sign * reach * sqrt(1 - factor.common)) - 1))
-    return hypot(common, own) / total if total else 0.0
 
 
 def tracks(done: Replayed) -> Iterator[tuple[int, str, list[tuple[str, Ran, float]]]]:

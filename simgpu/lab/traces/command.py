@@ -13,20 +13,22 @@ from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.lab.measurement.backend import Device
 from simgpu.lab.measurement.device import name_of
-from simgpu.lab.traces import chakra, kineto
+from simgpu.lab.traces import chakra, kineto, nsight
 from simgpu.lab.traces.comparing import Group, classes, grouped, predict, scores, unpredicted
 from simgpu.lab.traces.records import Recorded
-from simgpu.reading import read_bytes, start_of
-
-MOST_BYTES = 600_000_000
-"""Bytes of a trace in protobuf."""
+from simgpu.reading import start_of
 
 
 def read(file: Path) -> Recorded:
-    """A trace: of PyTorch's profiler in JSON, or a Chakra execution trace. Raises `InputError`."""
+    """A trace: of PyTorch's profiler in JSON, of Nsight Systems, or a Chakra execution trace. Raises `InputError`."""
+    if file.suffix in nsight.REPORTS:
+        problem = f"is a report of Nsight Systems; expected it exported: nsys export --type sqlite {file.name}"
+        raise InputError(problem, file=file)
+    if nsight.is_database(start_of(file, 64)):
+        return nsight.read_nsight(file)
     if is_json(file):
         return parsed(event_stream.read(file, kineto.slim), file)
-    return chakra.read_protobuf(read_bytes(file, MOST_BYTES, "a trace of a few steps"), file)
+    return chakra.read_protobuf(file)
 
 
 def is_json(file: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.lab.traces.operations import dtype_of, operators_of
+from simgpu.lab.traces.operations import DAMAGED, dtype_of, operators_of
 from simgpu.lab.traces.records import COLLECTIVE, COPY, OPERATOR, Record
 from simgpu.model.operators import Kernel
 from simgpu.timing.kernels import KernelModel, KernelTime
@@ -110,7 +110,7 @@ def _operator(group: Group, kernels: KernelModel) -> None:
     try:
         operators = operators_of(group.record)
         times = [kernels.time(op) for op in operators]
-    except (InputError, ValueError, IndexError, TypeError) as error:  # shapes and arguments are whatever a file says
+    except DAMAGED as error:
         group.why = error.problem if isinstance(error, InputError) else "its shapes do not fit together"
         return
     if not times:

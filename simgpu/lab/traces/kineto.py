@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from simgpu.errors import InputError
-from simgpu.lab.traces.operations import is_known, is_whole
+from simgpu.lab.traces.operations import is_known, is_product, is_whole, runs_alone
 from simgpu.lab.traces.records import COLLECTIVE, COPY, KERNEL, OPERATOR, Ran, Record, Recorded
 from simgpu.trace_events import COMPLETE, IN_A_SECOND, events
 
@@ -25,6 +27,9 @@ LAUNCHES = ("cuda_runtime", "cuda_driver", "privateuse1_runtime")
 WAITS = ("devicesynchronize", "streamsynchronize", "eventsynchronize")
 """Ends of the names of calls, of CUDA and HIP, in which the host waits for the GPU."""
 OPERATORS = ("cpu_op", "user_annotation")
+STEP = "ProfilerStep#"
+"""How the annotation of a step begins that `torch.profiler.profile.step` makes."""
+NO_KERNELS = "it has no times of kernels: it was recorded without a GPU"
 ARROW, TO_GPU = "s", "ac2g"
 """The start of an arrow from a launch to its kernel, with the launch's number: all that some traces of ROCm say."""
 
@@ -92,6 +97,11 @@ class _Thread:
             self._above.append(open_[-1] if open_ else -1)
             open_.append(i)
 
+    def innermost(self) -> Iterator[_Span]:
+        """Operators that call no other."""
+        above = set(self._above)
+        return (span for i, span in enumerate(self.spans) if i not in above)
+
     def chain(self, at: float) -> list[_Span]:
         """Operators that were open at a time, innermost first."""
         i = bisect_right(self._starts, at) - 1
@@ -131,14 +141,72 @@ def read_kineto(data: Mapping[str, Any], file: Path) -> Recorded:
                 waits.append((_seconds(event, "ts"), _seconds(event, "ts") + _seconds(event, "dur")))
         elif kind in KERNELS or kind in COPIES:
             on_gpu.append(event)
-    if not on_gpu:
-        said = f"{len(every):,} events, none of them a kernel on a GPU" if every else "no events"
-        raise InputError(f"holds {said}; record with ProfilerActivity.CUDA", file=file)
+    waits += _blocked(launches, on_gpu)
     for thread in threads.values():
         thread.close()
-    records = tuple(_records(on_gpu, arrows | launches, by_id, threads))
+    records = tuple(_records(on_gpu, arrows | launches, by_id, threads) if on_gpu else _on_host(threads.values()))
+    if not records or not (on_gpu or any(record.shapes for record in records)):
+        said = f"{len(every):,} events, none of them a kernel on a GPU" if every else "no events"
+        raise InputError(f"holds {said}; record with ProfilerActivity.CUDA", file=file)
     gpus, notes = _gpus(data, on_gpu), _notes(data, records)
-    return Recorded("trace of PyTorch's profiler", records, gpus, notes, waits=tuple(sorted(waits)))
+    notes += () if on_gpu else (NO_KERNELS,)
+    info = _steps([span for thread in threads.values() for span in thread.spans], on_gpu)
+    return Recorded("trace of PyTorch's profiler", records, gpus, notes, info, tuple(sorted(waits)))
+
+
+def _blocked(
+    launches: Mapping[Any, Mapping[str, Any]], on_gpu: Sequence[Mapping[str, Any]]
+) -> list[tuple[float, float]]:
+    """Times in which the host waits, s, since the queue of launches is full.
+
+    A call that launches a kernel then takes many times as long as others, while the kernel that was launched before it
+    has not begun.
+    """
+    began = {_id(_args(one), "correlation"): _seconds(one, "ts") for one in on_gpu}
+    calls = sorted((_seconds(one, "ts"), _seconds(one, "dur"), began[number])
+                   for number, one in launches.items() if number in began)  # fmt: skip
+    usual = median(seconds for _, seconds, _ in calls) if calls else 0.0
+    return [
+        (start, start + seconds)
+        for (_, _, before), (start, seconds, _) in pairwise(calls)
+        if seconds > LONG * usual and before > start
+    ]
+
+
+LONG = 10
+"""A launch that waits for room in the queue takes so many times as long as the median one, or longer."""
+
+
+def _steps(spans: Sequence[_Span], on_gpu: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many steps were annotated, and where they were from the first to the end of the last and its kernels, s."""
+    steps = [span for span in spans if str(span.event.get("name", "")).startswith(STEP)]
+    if not steps:
+        return {"steps": 1}
+    ends = [span.end for span in steps] + [_number(one, "ts") + _number(one, "dur") for one in on_gpu]
+    names = {str(span.event.get("name", "")) for span in steps}
+    return {"steps": len(names), "span_s": (max(ends) - min(span.start for span in steps)) / IN_A_SECOND}
+
+
+def _on_host(threads: Iterable[_Thread]) -> Iterator[Record]:
+    """The operators of a trace without a GPU that are timed, each once; they have no times of kernels.
+
+    What calls another one that is timed does not count, unless it is timed as a whole; a product counts with what a
+    processor copies inside it.
+    """
+    for thread in threads:
+        chosen: dict[int, Mapping[str, Any]] = {}
+        outer: set[int] = set()
+        for span in thread.innermost():
+            chain = thread.chain(span.start)
+            products = (one.event for one in reversed(chain) if is_product(str(one.event.get("name", ""))))
+            found = next(products, None) or _chosen(chain)
+            if found is not None and runs_alone(str(found.get("name", ""))):
+                chosen[id(found)] = found
+                inside = [one.event is found for one in chain].index(True)
+                outer |= {id(one.event) for one in chain[inside + 1 :]}
+        for number, event in chosen.items():
+            if number not in outer:
+                yield replace(_record(event, (), True), seconds=None)
 
 
 def _records(
@@ -189,7 +257,7 @@ def _chosen(chain: Sequence[_Span]) -> Mapping[str, Any] | None:
 def _record(operator: Mapping[str, Any] | None, kernels: Sequence[Mapping[str, Any]], launched: bool) -> Record:
     seconds = sum(_number(event, "dur") for event in kernels) / IN_A_SECOND
     names = tuple(str(event.get("name", "")) for event in kernels)
-    copied = all(str(event.get("cat", "")).lower() in COPIES for event in kernels)
+    copied = bool(kernels) and all(str(event.get("cat", "")).lower() in COPIES for event in kernels)
     if not launched and _is_collective(kernels[0], ()):
         return _collective(names, seconds, _args(kernels[0]) | (_args(operator) if operator else {}))
     if not launched and operator is not None:

@@ -38,14 +38,31 @@ TYPES = {
 }  # fmt: skip
 """Types of elements; whole numbers count by their width."""
 
-PRODUCTS = {"linear", "mm", "addmm", "bmm", "baddbmm", "matmul", "einsum", "mv", "addmv", "dot", "_scaled_mm"}
+MARKS = {
+    "fp8": ("e4m3", "e5m2"), "bf16": ("bfloat16", "bf16"), "fp16": ("half", "fp16", "f16"),
+    "tf32": ("tf32", "s1688", "tensorop_s", "xf32"),
+}  # fmt: skip
+"""Types by what stands in the names of kernels of cuBLAS, CUTLASS, flash attention and ATen."""
+
+DAMAGED = (InputError, ValueError, LookupError, TypeError, ArithmeticError)
+"""What shapes and arguments that do not fit together raise: they are whatever a file says."""
+
+CALLED = {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "_scaled_mm"}
+"""Products that are one call of a library."""
+PRODUCTS = {"linear", "matmul", "einsum", *CALLED}
 COPIES = {"copy", "clone", "contiguous", "to", "_to_copy", "reshape", "flatten", "type_as"}
 
 BACKWARD = {
     "convolution_backward", "_scaled_dot_product_flash_attention_backward", "_flash_attention_backward",
+    "_flash_attn_backward",
     "_scaled_dot_product_efficient_attention_backward", "_scaled_dot_product_cudnn_attention_backward",
 }  # fmt: skip
 """Gradients that are timed as a whole."""
+
+FLASH = {"_flash_attention_forward", "_flash_attn_forward"}
+"""Flash attention as it is called itself: by ATen, and by the package (flash_attn/flash_attn_interface.py)."""
+HEADS_THIRD = FLASH | {"_flash_attention_backward", "_flash_attn_backward"}
+"""Attention whose tensors are [sequences, tokens, heads, width]; elsewhere heads are second."""
 
 REDUCED = {"sum", "mean", "max", "min", "amax", "amin", "prod", "var", "std", "norm", "argmax", "argmin", "any", "all",
            "var_mean", "logsumexp", "linalg_vector_norm", "count_nonzero", "mse_loss", "nll_loss_forward"}  # fmt: skip
@@ -56,13 +73,30 @@ def is_whole(name: str, math_attention: bool = False) -> bool:
     kind = base_name(name)
     if math_attention and kind in CAUSAL_AT:
         return False
-    return (kind in RULES and kind not in PRODUCTS) or kind in BACKWARD
+    return (kind in RULES and kind not in PRODUCTS) or kind in BACKWARD | FLASH
 
 
 def is_known(name: str) -> bool:
     """True if an operator can be timed."""
     kind = base_name(name)
-    return kind in RULES or kind in POINTWISE or kind in ACTIVATIONS or kind in COPIES or name.startswith("triton_")
+    return (
+        kind in RULES
+        or kind in FLASH
+        or kind in POINTWISE
+        or kind in ACTIVATIONS
+        or kind in COPIES
+        or name.startswith("triton_")
+    )
+
+
+def is_product(name: str) -> bool:
+    """True for a product that is one call of a library."""
+    return base_name(name) in CALLED
+
+
+def runs_alone(name: str) -> bool:
+    """True if an operator that is timed runs a kernel even where it calls no other that does."""
+    return (is_known(name) or is_whole(name)) and base_name(name) not in COPIES - {"copy"}
 
 
 def operators_of(record: Record) -> list[Kernel]:
@@ -77,6 +111,9 @@ def operators_of(record: Record) -> list[Kernel]:
     tensors, values = list(_tensors(record.shapes, record.types)), [_value(one) for one in record.values]
     if not any(one is not None or isinstance(shape, list) for one, shape in zip(tensors, record.shapes, strict=True)):
         return []
+    if kind in FLASH:
+        found = _attention(name, [None, *tensors], values)
+        return [_built(found, dtype)] if found is not None else []
     if kind in BACKWARD:
         return _backward(kind, name, tensors, values, dtype)
     lists = [_list(shape) for shape in record.shapes]
@@ -103,11 +140,12 @@ def dtype_of(record: Record) -> str:
     nested = [(math.prod(one), str(kind[0] if isinstance(kind, list) and kind else kind)) for shape, kind in
               zip(record.shapes, record.types, strict=False) for one in _shapes(shape)]  # fmt: skip
     known = [(size, TYPES[kind.lower()]) for size, kind in (*sizes, *nested) if kind.lower() in TYPES and size]
-    dtype = max(known, key=lambda one: one[0])[1] if known else "fp32"
-    if dtype == "fp32" and base_name(record.name) in RULES:
-        marks = ("tf32", "s1688", "tensorop_s", "xf32")
-        if any(mark in kernel.lower() for kernel in record.kernels for mark in marks):
-            return "tf32"
+    names = " ".join(record.kernels).lower()
+    if not known:
+        return next((dtype for dtype, marks in MARKS.items() if any(mark in names for mark in marks)), "fp32")
+    dtype = max(known, key=lambda one: one[0])[1]
+    if dtype == "fp32" and base_name(record.name) in RULES and any(mark in names for mark in MARKS["tf32"]):
+        return "tf32"
     return dtype
 
 
@@ -265,7 +303,9 @@ def _backward(
     kind: str, name: str, tensors: Sequence[Tensor | None], values: Sequence[Any], dtype: str
 ) -> list[Kernel]:
     """Gradients of convolutions, by input and weights; of attention, 2.5 passes."""
-    forward, rule = (_attention, _of_attention) if "attention" in kind else (_convolution, _of_conv)
+    forward, rule = (
+        (_attention, _of_attention) if "attention" in kind or kind in HEADS_THIRD else (_convolution, _of_conv)
+    )
     found = forward(name, tensors, values)
     return rule(_built(found, dtype), values) if found is not None else []
 
@@ -290,15 +330,21 @@ def _of_conv(op: Kernel, values: Sequence[Any]) -> list[Kernel]:
 
 
 def _attention(name: str, tensors: Sequence[Tensor | None], values: Sequence[Any]) -> dict[str, Any] | None:
-    """The attention whose gradients are taken: grad, queries, keys, values ..."""
-    if len(tensors) < 4 or None in tensors[:4]:
+    """The attention of queries, keys, values, which stand behind what its gradients are taken of."""
+    given = [one for one in tensors[1:4] if one is not None]
+    if base_name(name) in HEADS_THIRD:
+        given = [_heads_second(one) for one in given if len(one.shape) == 4]
+    if len(given) < 3:
         return None
     pieces = Pieces()
-    q = tensors[1]
-    assert q is not None
-    add_call(pieces, Call(name, "aten::scaled_dot_product_attention", tensors[1:4], [], [q]))
+    add_call(pieces, Call(name, "aten::scaled_dot_product_attention", given, [], given[:1]))
     causal = next((one for one in values if isinstance(one, bool)), False)
     return pieces.found[0].entry | {"causal": causal}
+
+
+def _heads_second(tensor: Tensor) -> Tensor:
+    sequences, tokens, heads, width = tensor.shape
+    return replace(tensor, shape=(sequences, heads, tokens, width))
 
 
 def _of_attention(op: Kernel, _: Sequence[Any]) -> list[Kernel]:

@@ -24,6 +24,8 @@ class WireError(ValueError):
 
 def varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
     """The number at a place, and the place behind it."""
+    if at < end and (byte := data[at]) < 0x80:
+        return byte, at + 1
     value = shift = 0
     while at < end:
         byte = data[at]

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 from simgpu.catalog import Catalogue
 from simgpu.columns import COLUMNS
+from simgpu.documents import as_text
 from simgpu.errors import InputError
 from simgpu.operations.money import asked
 from simgpu.render.data import print_csv, print_json
@@ -187,6 +188,7 @@ def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> s
     nothing is an `InputError`.
     """
     events: list[dict[str, Any]] = []
+    told: list[dict[str, Any]] = []
     process = 0
     left_out = []
     for number, result in enumerate(outcome.results):
@@ -209,6 +211,8 @@ def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> s
             left_out.append(f"without {row_name(outcome, number)}: {error.problem}")
             continue
         process += ranks
+        scenario = as_text({"scenario": outcome.experiment.cases[number].data})
+        told.append({"processes": ranks, "experiment": scenario.text})
     some = {
         min(len(result.execution.streams), MAX_TRACE_RANKS) for result in outcome.results if _has_more_ranks(result)
     }
@@ -216,7 +220,7 @@ def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> s
         left_out.append(f"the first {max(some)} ranks of each row")
     if not events and not empty:
         raise InputError(f"{', '.join(left_out)}; expected fewer microbatches", key="trace")
-    write_events(events, file)
+    write_events(events, file, {"version": __version__, "rows": told})
     return ", ".join(left_out)
 
 
