@@ -385,6 +385,41 @@ class TrafficResult(ServerResult):
     """The same in the store that replicas share (traffic only) (s)."""
     tiers_unused: str | None = None
     """Tiers of cache that are not used because it takes longer to load from them than to compute (traffic only)."""
+    session_s: float | None = None
+    """Mean time from the first request of a session to its last token, pauses included (traffic only) (s)."""
+    session_s_p10: float | None = None
+    session_s_p90: float | None = None
+    session_50th_s: float | None = None
+    """Time from the first request of a session to its last token: 50 % of sessions stay below (traffic
+    only) (s)."""
+    session_50th_s_p10: float | None = None
+    session_50th_s_p90: float | None = None
+    session_99th_s: float | None = None
+    """Time from the first request of a session to its last token: 99 % of sessions stay below (traffic
+    only) (s)."""
+    session_99th_s_p10: float | None = None
+    session_99th_s_p90: float | None = None
+    session_server_s: float | None = None
+    """Mean time of the requests of a session, summed, without pauses (traffic only) (s)."""
+    session_server_s_p10: float | None = None
+    session_server_s_p90: float | None = None
+    sessions_per_s: float | None = None
+    """Sessions that end per second, all GPUs (traffic only) (1/s)."""
+    sessions_per_s_p10: float | None = None
+    sessions_per_s_p90: float | None = None
+    answer_s: float | None = None
+    """Mean time from sending a request of a session to its first token that is not hidden reasoning (traffic
+    only) (s)."""
+    answer_s_p10: float | None = None
+    answer_s_p90: float | None = None
+    sessions_ended: int | None = None
+    """Sessions all of whose requests were answered (traffic only)."""
+    sessions_unfinished: int | None = None
+    """Sessions of which a request was not answered (traffic only)."""
+    first_hit_rate: float | None = None
+    """Hit_rate of the first requests of sessions (traffic only) (share)."""
+    later_hit_rate: float | None = None
+    """Hit_rate of all further requests of sessions (traffic only) (share)."""
     steady_ttft_s: float | None = None
     """Ttft_s by the closed form of kind serving under the same load, where it has one (traffic only) (s)."""
     steady_tpot_s: float | None = None

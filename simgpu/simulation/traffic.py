@@ -15,6 +15,7 @@ from simgpu.errors import InputError
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.serving_memory import ServingMemory, serving_memory
 from simgpu.simulation.inference import asked, capacity_of, held, kernel_ends, memory_of, run_spread_of, times
+from simgpu.simulation.traffic_parts import sessions_of, turns_of
 from simgpu.timing.uncertainty import distance_of
 from simgpu.workload.execution import Execution
 from simgpu.workload.inference.deploying import speculation_of
@@ -81,6 +82,7 @@ def answer(
         **{name: value for name, value in _figures(done).items() if name != "e2e_s"},
         **_state(done, series, job),
         **_managed(done, deployment, job),
+        **turns_of(done),
         "stationary": _in_words(job, [low.stationary, first, done.stationary, high.stationary]),
         **({} if others else _steady(deployment, job, prompt, output, done.rules.look_s)),
         **held(deployment, memory, batch * plan.dp, round(prompt + output)),
@@ -131,6 +133,8 @@ def _figures(done: Served) -> dict[str, float]:
     for name, sample in _samples(done).items():
         values = sample.percentiles(SHARES)
         found |= {f"{name}_{share:.0f}th_s": value for share, value in zip(SHARES, values, strict=True)}
+    if done.sessions.ended:
+        found |= sessions_of(done)
     return found | {
         "slo_goodput": done.good / done.end,
         "queue_s": done.parts[1] / number,

@@ -20,6 +20,7 @@ from simgpu.workload.server.setup import fleet_of, load_at, load_of, replicas_of
 from simgpu.workload.server.shards import Count, Dealt, bounds, dealt, expected, in_parallel, parts_of, sample_of
 from simgpu.workload.server.started import check_end, check_traffic, rules_of, steps_for
 from simgpu.workload.server.steps import Steps
+from simgpu.workload.server.session import Sessions
 from simgpu.workload.server.tally import Sample, Series, Tally
 
 PARTS = ("front", "wait", "prompt", "interference", "decode")
@@ -70,6 +71,7 @@ class Served:
     stride: int = 1
     gpus: int = 0
     places: dict[str, list[float]] = field(default_factory=dict)
+    sessions: Sessions = field(default_factory=Sessions)
 
     def close(self, fleet: Fleet) -> None:
         """Take over what the fleet has counted."""
@@ -98,6 +100,8 @@ class Served:
         self.prompts += one.prompt
         self.outputs += one.output
         self.hits += one.hit
+        if one.session is not None:
+            self.sessions.count(one)
         if self.rules.tiers is not None:
             found = self.places.setdefault(one.place, [0, 0.0])
             found[0] += 1
@@ -137,6 +141,7 @@ class Served:
         self.parts = [a + b for a, b in zip(self.parts, other.parts, strict=True)]
         self.records = sorted(self.records + other.records)[:KEPT]
         self.fates += other.fates
+        self.sessions.join(other.sessions)
         for name in (
             "replicas",
             "good",

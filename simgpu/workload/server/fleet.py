@@ -351,11 +351,15 @@ class Fleet:
 
     def _next_of(self, request: Request, now: float, follows: bool) -> None:
         """What the client of a request sends when that is over."""
-        if request.follows is not None:
-            following, pause = request.follows
-            if follows:
-                self._send(following, max(now + pause, request.sent + self.clients.gap))
-        elif self.clients.closed:
+        session = request.session
+        if session is not None:
+            session.inside -= 1
+            for following, pause in request.follows if follows else ():
+                following.awaits -= 1
+                if not following.awaits:
+                    session.inside += 1
+                    self._send(following, max(now + pause, request.sent + self.clients.gap, following.sent))
+        if self.clients.closed and (session is None or not session.inside):
             self._send_next(now + self.clients.think)
         if self._held and self.inside < self.clients.limit:
             self._send(self._held.popleft(), now)

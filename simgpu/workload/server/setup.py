@@ -17,7 +17,7 @@ from simgpu.workload.server.load import requests_of, span_of
 from simgpu.workload.server.lockstep import Lockstep, Rank
 from simgpu.workload.server.pipe import Pipe
 from simgpu.workload.server.replica import Replica
-from simgpu.workload.server.requests import Request
+from simgpu.workload.server.requests import Request, family_of
 from simgpu.workload.server.routing import ROUTERS, Router
 from simgpu.workload.server.rules import Rules
 from simgpu.workload.server.steps import Steps
@@ -88,10 +88,8 @@ def _ranked(requests: Iterator[Request], shares: Sequence[float], random: Random
         while rank < len(shares) - 1 and drawn >= shares[rank]:
             drawn -= shares[rank]
             rank += 1
-        one: Request | None = request
-        while one is not None:
+        for one in family_of(request):
             one.rank = rank
-            one = one.follows[0] if one.follows else None
         yield request
 
 

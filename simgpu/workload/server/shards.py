@@ -54,7 +54,8 @@ def expected(job: Traffic) -> int:
 
 def parts_of(job: Traffic, replicas: int, together: int = 1) -> int:
     """Parts in which a load is served: 1 where replicas have to do with each other."""
-    alone = job.router in ("round_robin", "random") and together == 1 and job.turns == 1 and not job.retries
+    alone = job.router in ("round_robin", "random") and together == 1 and not job.retries
+    alone = alone and job.turns == 1 and job.session is None
     free = (job.rate is not None or job.stages is not None) and not job.users
     held = (
         job.pools

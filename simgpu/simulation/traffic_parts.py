@@ -1,0 +1,38 @@
+"""Columns of a server's row that only some jobs have: of sessions, of classes, of adapters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simgpu.workload.server.answer import Served
+
+
+def sessions_of(done: Served) -> dict[str, float]:
+    """Columns of sessions that have an interval."""
+    sessions = done.sessions
+    half, most = sessions.seconds.percentiles((50.0, 99.0))
+    return {
+        "session_s": sessions.seconds.mean,
+        "session_50th_s": half,
+        "session_99th_s": most,
+        "session_server_s": sessions.server_s / sessions.ended,
+        "sessions_per_s": sessions.ended / done.end,
+        "answer_s": sessions.seen.mean,
+    }
+
+
+def turns_of(done: Served) -> dict[str, Any]:
+    """Columns of sessions that are counts and shares."""
+    sessions = done.sessions
+    if not sessions.begun:
+        return {}
+    first, later = sessions.turns[0], sessions.turns[1:]
+    prompts = sum(row[1] for row in later)
+    found: dict[str, Any] = {
+        "sessions_ended": sessions.ended,
+        "sessions_unfinished": sessions.begun - sessions.ended,
+        "first_hit_rate": first[2] / first[1] if first[1] else 0.0,
+    }
+    if prompts:
+        found["later_hit_rate"] = sum(row[2] for row in later) / prompts
+    return found
