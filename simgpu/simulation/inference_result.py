@@ -420,6 +420,14 @@ class TrafficResult(ServerResult):
     """Hit_rate of the first requests of sessions (traffic only) (share)."""
     later_hit_rate: float | None = None
     """Hit_rate of all further requests of sessions (traffic only) (share)."""
+    adapters_per_step: float | None = None
+    """Different adapters of a step, on average over time (traffic only)."""
+    adapter_hit_rate: float | None = None
+    """Share of the requests whose adapter was on the GPUs when they joined (traffic only) (share)."""
+    adapter_load_s: float | None = None
+    """Mean time of a load of an adapter, from the host's memory or from disks too (traffic only) (s)."""
+    adapter_load_share: float | None = None
+    """Share of the time of steps in which the engine waits for adapters (traffic only) (share)."""
     steady_ttft_s: float | None = None
     """Ttft_s by the closed form of kind serving under the same load, where it has one (traffic only) (s)."""
     steady_tpot_s: float | None = None

@@ -13,9 +13,9 @@ from typing import Any
 
 from simgpu.errors import InputError
 from simgpu.model.config import TransformerConfig
-from simgpu.plan.serving_memory import ServingMemory, serving_memory
+from simgpu.plan.serving_memory import ServingMemory, most_sequences, serving_memory
 from simgpu.simulation.inference import asked, capacity_of, held, kernel_ends, memory_of, run_spread_of, times
-from simgpu.simulation.traffic_parts import sessions_of, turns_of
+from simgpu.simulation.traffic_parts import adapters_of, sessions_of, turns_of
 from simgpu.timing.uncertainty import distance_of
 from simgpu.workload.execution import Execution
 from simgpu.workload.inference.deploying import speculation_of
@@ -75,7 +75,8 @@ def answer(
     low, high, *fewer = serve_ends(deployment, job, (spread.low, spread.high), speculation, others)
     if fewer:
         part, first = _figures(fewer[0]), fewer[0].stationary
-    memory = serving_memory(deployment.served, batch * plan.dp, round(prompt + output / 2), capacity_of(deployment))
+    holds = _held_at_once(deployment, job, batch * plan.dp, round(prompt + output / 2))
+    memory = serving_memory(deployment.served, holds, round(prompt + output / 2), capacity_of(deployment))
     row = {
         **asked(deployment, prompt=prompt, output=output),
         **times(done.total.mean, runs, deployment, per=1.0 / max(output - 1, 1)),
@@ -83,9 +84,10 @@ def answer(
         **_state(done, series, job),
         **_managed(done, deployment, job),
         **turns_of(done),
+        **adapters_of(done),
         "stationary": _in_words(job, [low.stationary, first, done.stationary, high.stationary]),
         **({} if others else _steady(deployment, job, prompt, output, done.rules.look_s)),
-        **held(deployment, memory, batch * plan.dp, round(prompt + output)),
+        **held(deployment, memory, holds, round(prompt + output)),
         "distance": distance_of(deployment.cluster.kernel, spread.layers, deployment.runtime.engine),
     }
     if job.images is not None:
@@ -101,6 +103,15 @@ def answer(
     row["step_s_p10"], row["step_s_p90"] = min(totals), max(totals)
     alone = timeline_of(prefill_runs(deployment, 1, max(round(prompt), 1)), [])
     return Answered(timeline_of([], runs), memory, row, done, alone)
+
+
+def _held_at_once(deployment: Deployment, job: Traffic, batch: int, tokens: int) -> int:
+    """Sequences of so many tokens that take the memory of a mean batch: fewer where requests share what they hold.
+
+    An engine runs no more than its cache holds.
+    """
+    most = most_sequences(deployment.served, tokens, capacity_of(deployment))
+    return min(batch, most) if most and job.cache_tokens is None else batch
 
 
 VARYING = ("burst", "ramp", "stages", "profile", "day", "trace")

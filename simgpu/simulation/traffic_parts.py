@@ -21,6 +21,19 @@ def sessions_of(done: Served) -> dict[str, float]:
     }
 
 
+def adapters_of(done: Served) -> dict[str, Any]:
+    """Columns of adapters."""
+    tally = done.tally
+    if done.rules.adapters is None:
+        return {}
+    return {
+        "adapters_per_step": tally.adapter_s / tally.busy_s if tally.busy_s else 0.0,
+        "adapter_hit_rate": 1 - tally.adapter_loads / max(tally.adapter_joins, 1),
+        "adapter_load_s": tally.adapter_load_s / max(tally.adapter_loads, 1),
+        "adapter_load_share": tally.adapter_load_s / tally.busy_s if tally.busy_s else 0.0,
+    }
+
+
 def turns_of(done: Served) -> dict[str, Any]:
     """Columns of sessions that are counts and shares."""
     sessions = done.sessions

@@ -219,6 +219,7 @@ class Traffic(Managed):
             "chunk",
             "sequences",
             "images",
+            "lora",
         )
         kept = {key: getattr(self, key) for key in keys}
         new, output = self.prompt or 1, self.output or 0

@@ -19,6 +19,7 @@ from typing import Any
 from simgpu.workload.server.batch import Batch
 from simgpu.workload.server.requests import Request
 from simgpu.workload.server.rules import Rules
+from simgpu.workload.server.slots import Slots
 from simgpu.workload.server.steps import Steps
 from simgpu.workload.server.tally import Tally
 from simgpu.workload.server.tiers import Ticket
@@ -60,7 +61,7 @@ class Replica(Batch):
             self.last_start = now
             self.plan(now)
             return
-        if self._k > 1 and (not self.blocked or self.waiting[0] is request):
+        if self._k > 1 and (not self.blocked or self.slots is not None or self.waiting[0] is request):
             self.cut(now)
         self.tally.waits(now, self.end)
 
@@ -154,6 +155,8 @@ class Replica(Batch):
         """Count the time of a step."""
         tally = self.tally
         tally.span(start, end, self._state)
+        if self.slots is not None:
+            tally.adapter_s += self.slots.distinct * (end - start)
         if tally.keeps:
             self._kept(start, end)
 
@@ -193,8 +196,8 @@ class Replica(Batch):
         self.blocked = False
         kept = need + int(rules.watermark * rules.blocks) if self.running else need
         while waiting and budget > 0 and not lost:
-            request = waiting[0]
-            if request.arrival > seen:
+            request = waiting[0] if self.slots is None else self._with_slot(seen, self.slots)
+            if request is None or request.arrival > seen:
                 break
             if not self._seat():
                 self.blocked = True
@@ -205,7 +208,10 @@ class Replica(Batch):
             if hit < 0:
                 self.blocked = True
                 break
-            waiting.popleft()
+            if request is waiting[0]:
+                waiting.popleft()
+            else:
+                waiting.remove(request)
             self.join(request, hit)
             if request.number in self.loading:
                 continue
@@ -213,6 +219,12 @@ class Replica(Batch):
             chunks.append((request, new))
             budget -= new
         return chunks
+
+    def _with_slot(self, seen: float, slots: Slots) -> Request | None:
+        """The first request that waits and whose adapter has a slot, or could have one."""
+        found = next((one for one in self.waiting if one.arrival <= seen and slots.has_room(one.adapter)), None)
+        self.blocked = self.blocked or found is None
+        return found
 
     def _reserved(self, request: Request) -> int:
         """Blocks that stay free for outputs when a request is admitted."""
@@ -232,7 +244,10 @@ class Replica(Batch):
             self.pool.take(self.growth.needed(self.tick, self._brings))
         self._k = 1
         self._take_moves()
-        self.end = self.now + self.steps.mixed(*self.sizes()) + self.moved + self._seen * self.rules.look_s
+        mixed = self.steps.mixed(*self.sizes()) if self.slots is None else self.steps.mixed(
+            *self.sizes(), adapters=self.slots.distinct
+        )
+        self.end = self.now + mixed + self.moved + self._seen * self.rules.look_s
         self._seen = 0
 
     def _take_moves(self) -> None:
@@ -262,14 +277,14 @@ class Replica(Batch):
     def _plan_decodes(self, seen: float) -> None:
         """A step of decodes, or a leap over several."""
         n, tick = self.n, self.tick
-        limit, start, slope = self.steps.line(n, self.held + n)
+        limit, start, slope = self._line(n, self.held + n)
         self._t, self._b = start + slope * (self.held + n), slope * n
         most = 1
         waiting = self.waiting
         self.moved, self.moving = self.moving, 0.0
         self._t += self.moved
         pending = self.moved or (
-            waiting and (waiting[0].arrival > seen or 0.0 < self.rules.reserve < 1.0 or not self.blocked)
+            waiting and (self._unseen(seen) or 0.0 < self.rules.reserve < 1.0 or not self.blocked)
         )
         if self.leaps and not pending:
             most = self.finishing[0][0] - tick
@@ -281,6 +296,16 @@ class Replica(Batch):
                 most = growth.lasts(tick, most, free)
         self._k = most
         self.end = self.now + (most * self._t + self._b * (most * (most - 1) // 2))
+
+    def _unseen(self, seen: float) -> bool:
+        """True if a request waits that the scheduler could take, and has not seen."""
+        if self.slots is None:
+            return self.waiting[0].arrival > seen
+        return any(one.arrival > seen for one in self.waiting)
+
+    def _line(self, n: int, held: int) -> tuple[int, float, float]:
+        """The line of decodes, with those of the adapters that run."""
+        return self.steps.line(n, held) if self.slots is None else self.steps.line(n, held, adapters=self.slots.distinct)
 
     def _seconds(self, k: int) -> float:
         return k * self._t + self._b * (k * (k - 1) // 2)

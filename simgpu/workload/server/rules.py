@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from simgpu.workload.server.slots import Loading
 from simgpu.workload.server.tiers import Levels
 
 
@@ -43,6 +44,8 @@ class Rules:
         Tokens of caches that the host's memory takes in, and seconds of a token on the way there or back.
     tiers
         What is behind the prefix cache.
+    adapters
+        Slots of adapters, and how they are loaded.
     """
 
     chunk: int
@@ -66,6 +69,7 @@ class Rules:
     swap_tokens: int = 0
     swap_s: float = 0.0
     tiers: Levels | None = None
+    adapters: Loading | None = None
 
     @property
     def whole(self) -> bool:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from math import inf
 from random import Random
 from typing import Any
 
 from simgpu.plan.serving_memory import cache_bytes
+from simgpu.workload.inference.adapters import chances_of
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.disaggregation import TRANSFER_FRACTION, network_rate
+from simgpu.workload.inference.jobs import Lora
 from simgpu.workload.server.care import care_of
 from simgpu.workload.server.fleet import Apart, Clients, Fleet
 from simgpu.workload.server.jobs import Traffic
@@ -64,6 +68,8 @@ def fleet_of(
 def load_of(job: Traffic, requests: Iterable[Request] | None = None, images: int = 0) -> Iterator[Request]:
     """The requests of a job with their classes and the tokens of their `images`, or requests of one's own."""
     made = requests_of(job, images) if requests is None else iter(requests)
+    if job.lora is not None and job.lora.rank:
+        made = _adapted(made, job.lora, Random(f"adapters {job.seed}"))
     return made if job.classes is None else _ranked(made, job.classes, Random(f"classes {job.seed}"))
 
 
@@ -79,6 +85,20 @@ def _placed(requests: Iterator[Request], places: Iterator[int]) -> Iterator[Requ
         if place >= 0:
             request.at = place
             yield request
+
+
+def _adapted(requests: Iterator[Request], lora: Lora, random: Random) -> Iterator[Request]:
+    """Requests with an adapter drawn by its popularity; all of a session have the same.
+
+    What a prefix leaves in a cache is that of its adapter (vLLM, v1/core/kv_cache_utils.py: hashes with `lora_name`).
+    """
+    ends = list(accumulate(chances_of(lora.adapters, lora.exponent)))
+    for request in requests:
+        adapter = min(bisect_right(ends, random.random()), lora.adapters - 1)
+        for one in family_of(request):
+            one.adapter = adapter
+            one.path = tuple((name if isinstance(name, int) else (adapter, name), end) for name, end in one.path)
+        yield request
 
 
 def _ranked(requests: Iterator[Request], shares: Sequence[float], random: Random) -> Iterator[Request]:

@@ -66,6 +66,7 @@ def parts_of(job: Traffic, replicas: int, together: int = 1) -> int:
         or job.failures
         or job.gateway
         or job.warmups
+        or job.lora
     )
     return PARTS if alone and free and not held and replicas >= PARTS and expected(job) >= LARGE else 1
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from math import exp
+from math import exp, inf
 from typing import Any
 
 from simgpu.errors import InputError
+from simgpu.plan.parallelism import Plan
 from simgpu.plan.serving_memory import cache_bytes, cache_tokens
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.speculation import Speculation
@@ -13,8 +14,9 @@ from simgpu.workload.inference.vision import look, pictures_of
 from simgpu.workload.server.jobs import MOST_REQUESTS, Traffic
 from simgpu.workload.server.pieces import Pieces
 from simgpu.workload.server.rules import Rules
+from simgpu.workload.server.slots import Loading
 from simgpu.workload.server.steps import Steps, steps_of
-from simgpu.workload.server.tier_rules import levels_of
+from simgpu.workload.server.tier_rules import host_copy_s, levels_of
 
 
 def steps_for(deployment: Deployment, job: Traffic, speculation: Speculation | None = None) -> Steps:
@@ -67,6 +69,7 @@ def rules_of(deployment: Deployment, job: Traffic, speculation: Speculation | No
         brings=pieces.brings,
         queries=pieces.queries,
         **_swap(deployment, job),
+        adapters=_loading(deployment, job),
         tiers=levels_of(deployment, job, steps_for(deployment, job, speculation)) if job.tiers else None,
     )
 
@@ -83,6 +86,18 @@ def _swap(deployment: Deployment, job: Traffic) -> dict[str, Any]:
     return {"swap_tokens": int(job.swap_bytes / each), "swap_s": each / rate}
 
 
+def _loading(deployment: Deployment, job: Traffic) -> Loading | None:
+    """How adapters come to the GPUs: a copy for each half of each matrix of a layer, over the host link of each GPU."""
+    adapters, asked = deployment.adapters, job.lora
+    if adapters is None or asked is None:
+        return None
+    size = deployment.adapter_bytes(adapters.own)
+    copies = 2 * deployment.adapter_matrices
+    host_s = copies * host_copy_s(deployment, size / copies)
+    read = asked.disk_latency + size * deployment.plan.world / deployment.plan.dp / (asked.disk or inf)
+    return Loading(adapters.slots, min(asked.max_cpu_loras or adapters.count, adapters.count), host_s, read)
+
+
 def check_traffic(deployment: Deployment, job: Traffic) -> None:
     """Raise `InputError` (key only) for a server that is not modelled request by request."""
     plan, run = deployment.plan, deployment.runtime
@@ -90,6 +105,8 @@ def check_traffic(deployment: Deployment, job: Traffic) -> None:
         problem = f"{run.name} does not batch continuously; expected vllm, sglang or trtllm"
         raise InputError(problem, key="workload.runtime")
     together = deployment.experts.replicas
+    if deployment.adapters is not None:
+        _check_adapters(plan, job, together)
     if plan.pp > 1 and together > 1:
         problem = f"{plan.pp} stages of replicas that share experts are not followed request by request; expected 1"
         raise InputError(problem, key="plan.pp")
@@ -124,6 +141,22 @@ def check_end(job: Traffic, steps: Steps) -> None:
     if failures is not None and exp(-alone / failures.every_s) < LEAST and failures.retries * job.expected > 1e6:
         problem = f"a request takes {alone:.3g} s alone, and an engine fails every {failures.every_s:g} s"
         raise InputError(f"{problem}: hardly any would be answered, in no time", key="workload.failures.every_s")
+
+
+def _check_adapters(plan: Plan, job: Traffic, together: int) -> None:
+    """Raise `InputError` (key only) for a server whose adapters are not followed."""
+    held = (
+        (plan.pp > 1, "stages of a pipeline"),
+        (together > 1, "replicas that step together"),
+        (job.prefill_replicas > 0, "prompts apart from decodes"),
+        (bool(job.pools), "pools of other GPUs"),
+        (job.speculative is not None, "drafts"),
+        (job.warmups > 0, "warmups"),
+    )
+    for there, what in held:
+        if there:
+            problem = f"adapters are not followed with {what}; leave one of both out"
+            raise InputError(problem, key="workload.lora")
 
 
 def _check_operators(deployment: Deployment, job: Traffic) -> None:
