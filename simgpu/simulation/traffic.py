@@ -202,7 +202,7 @@ def _managed(done: Served, deployment: Deployment, job: Traffic) -> dict[str, An
         row["dummy_share"] = done.tally.dummy_s / max(done.tally.dummy_s + done.tally.busy_s, 1e-12)
     if job.gateway is not None:
         row["gateway_s"] = max(done.parts[0] / done.requests - done.rules.front_s, 0.0)
-    if job.prefill_replicas:
+    if job.apart:
         row["transfer_s"] = done.transfer_s
     if done.rules.tiers is not None:
         row |= _tiers(done)

@@ -18,7 +18,7 @@ from simgpu.workload.server.routing import Router
 from simgpu.workload.server.rules import Rules
 from simgpu.workload.server.setup import fleet_of, load_at, load_of, replicas_of
 from simgpu.workload.server.shards import Count, Dealt, bounds, dealt, expected, in_parallel, parts_of, sample_of
-from simgpu.workload.server.started import check_end, check_traffic, rules_of, steps_for
+from simgpu.workload.server.started import check_end, check_engine, check_traffic, rules_of, steps_for
 from simgpu.workload.server.steps import Steps
 from simgpu.workload.server.session import Sessions
 from simgpu.workload.server.tally import Sample, Series, Tally
@@ -252,7 +252,7 @@ def _in_parts(
     steps, dp = steps_for(deployment, job, speculation), deployment.plan.dp
     check_end(job, steps)
     for one in others:
-        check_traffic(one, job)
+        check_engine(one, job)
 
     load_of_ends: list[Request] = []
     if all(task[1:] == tasks[0][1:] for task in tasks) and tasks[0][2] < dp:
@@ -308,13 +308,14 @@ def serve_pools(
 ) -> Served:  # fmt: skip
     """Serve the requests of a job by several pools of replicas behind one router."""
     tally = Tally()
-    replicas = [one for made, rules, steps in pools for one in replicas_of(made, rules, steps, tally, leaps, replica)]
+    made = [(one, replicas_of(one, rules, steps, tally, leaps, replica)) for one, rules, steps in pools]
+    replicas = [one for _, some in made for one in some]
     limits = job.ttft_limit_s or 1e30, job.tpot_limit_s or 1e30, job.e2e_limit_s or 1e30
     served = Served(pools[0][1], tally, len(replicas), limits)
     served.stride = max(-(-expected(job) // KEPT), 1)
-    served.gpus = sum(made.plan.world for made, _, _ in pools)
+    served.gpus = sum(one.plan.world for one, _, _ in pools)
     served.blocks = sum(one.pool.total for one in replicas)
-    fleet = fleet_of(pools[0][0], job, replicas, served.add, router)
+    fleet = fleet_of(made, job, served.add, router)
     fleet.run(load_of(job, requests, pools[0][1].image_tokens))
     if not served.requests and not fleet.fates:
         if job.trace is not None:

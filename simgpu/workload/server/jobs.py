@@ -160,7 +160,7 @@ class Traffic(Managed):
     router: RouterName = "round_robin"
     """How requests are dealt to replicas."""
     prefill_replicas: Annotated[int, Field(strict=True, ge=0, le=10**6)] = 0
-    """Of the replicas, those that take prompts alone and pass them on to the others."""
+    """Of the replicas of the scenario's own GPUs, those that take prompts alone and pass them on to the others."""
     ttft_limit_s: Positive | None = None
     """Limit of the time to the first token for `slo_goodput`, s."""
     tpot_limit_s: Positive | None = None
@@ -169,6 +169,11 @@ class Traffic(Managed):
     """Limit of the time to the last token for `slo_goodput`, s."""
     seed: Annotated[int, Field(strict=True, ge=0, le=2**63)] = 0
     """Chooses arrivals, lengths and routes."""
+
+    @property
+    def apart(self) -> bool:
+        """True if prompts and decodes are computed by replicas of their own."""
+        return self.prefill_replicas > 0 or any(one.takes != "all" for one in self.pools or ())
 
     @property
     def process(self) -> str:

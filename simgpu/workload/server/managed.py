@@ -62,7 +62,7 @@ class Failures(Strict):
 
 
 class Pool(Strict):
-    """More replicas of the same model behind the same router, on other GPUs or with another plan."""
+    """More replicas of the same model, on other GPUs or with another plan."""
 
     cluster: Annotated[str, Field(min_length=1)]
     """A cluster or node of the catalogue."""
@@ -74,6 +74,8 @@ class Pool(Strict):
     ep: Size = 1
     precision: str | None = None
     """Default: that of the job."""
+    takes: Literal["all", "prompts", "decodes"] = "all"
+    """What they take: any request, behind the same router; prompts alone, which they pass on; or decodes alone."""
 
 
 class Tier(Strict):
@@ -171,4 +173,7 @@ class Managed(Deployed):
             raise ValueError("tier_chunk and tier_write say how tiers are used; expected tiers")
         if self.pools and (self.speculative or self.scaling):
             raise ValueError("pools of other GPUs have neither drafts nor scaling; leave one of them out")
+        takes = {one.takes == "all" for one in self.pools or ()}
+        if len(takes) > 1:
+            raise ValueError("some pools take all and some prompts or decodes; expected the same of all: all, or either")
         return self

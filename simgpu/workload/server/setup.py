@@ -47,10 +47,14 @@ def replicas_of(
 
 
 def fleet_of(
-    deployment: Deployment, job: Traffic, replicas: Sequence[Replica], report: Callable[[Request], None],
+    pools: Sequence[tuple[Deployment, Sequence[Replica]]], job: Traffic, report: Callable[[Request], None],
     router: Callable[[int], Router] | None = None,
 ) -> Fleet:  # fmt: skip
-    """The fleet of a job; `router` makes a router of one's own from a seed."""
+    """The fleet of a job: the replicas of its own GPUs, and those of its pools.
+
+    `router` makes a router of one's own from a seed.
+    """
+    replicas = [one for _, some in pools for one in some]
     made = router or ROUTERS[job.router]
     until = span_of(job) if job.clients else inf
     gap = job.users / (job.rate or 1.0) if job.users else 0.0
@@ -58,11 +62,15 @@ def fleet_of(
     care = care_of(job, job.seed)
     for one in replicas[: job.warmups]:
         one.pool.knows(next(requests_of(job, one.rules.image_tokens)).path)
-    split = job.prefill_replicas
-    if not split:
+    if not job.apart:
         return Fleet(replicas, made(job.seed), report, clients, None, care)
-    apart = Apart(replicas[split:], made(job.seed + 1), transfer_of(deployment))
-    return Fleet(replicas[:split], made(job.seed), report, clients, apart, care)
+    prompts, decoders = list(pools[0][1][: job.prefill_replicas]), list(pools[0][1][job.prefill_replicas :])
+    transfers: dict[Any, Transfer] = {}
+    for deployment, some in pools:
+        transfers |= dict.fromkeys([one.engine for one in some], transfer_of(deployment))
+    for asked, (_, some) in zip(job.pools or (), pools[1:], strict=True):
+        (prompts if asked.takes == "prompts" else decoders).extend(some)
+    return Fleet(prompts, made(job.seed), report, clients, Apart(decoders, made(job.seed + 1), transfers), care)
 
 
 def load_of(job: Traffic, requests: Iterable[Request] | None = None, images: int = 0) -> Iterator[Request]:

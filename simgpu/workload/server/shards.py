@@ -61,7 +61,7 @@ def parts_of(job: Traffic, replicas: int, together: int = 1) -> int:
         job.pools
         or job.tiers
         or job.max_concurrency
-        or job.prefill_replicas
+        or job.apart
         or job.scaling
         or job.failures
         or job.gateway

@@ -100,6 +100,25 @@ def _loading(deployment: Deployment, job: Traffic) -> Loading | None:
 
 def check_traffic(deployment: Deployment, job: Traffic) -> None:
     """Raise `InputError` (key only) for a server that is not modelled request by request."""
+    check_engine(deployment, job)
+    plan, together, prompts = deployment.plan, deployment.experts.replicas, job.prefill_replicas
+    if together > 1 and (prompts % together or plan.dp % together):
+        problem = f"{prompts} of {plan.dp} replicas: {together} share experts and step together"
+        raise InputError(f"{problem}; expected a multiple of {together}", key="workload.prefill_replicas")
+    taken = {takes: sum(one.dp for one in job.pools or () if one.takes == takes) for takes in ("prompts", "decodes")}
+    if prompts and plan.dp - prompts + taken["decodes"] <= 0 or prompts > plan.dp:
+        problem = f"{prompts} of {plan.dp} replicas leave none for decodes; expected fewer"
+        raise InputError(problem, key="workload.prefill_replicas")
+    if job.apart and not prompts + taken["prompts"]:
+        problem = "no replica takes prompts; expected prefill_replicas of the scenario's own, or a pool that takes them"
+        raise InputError(problem, key="workload.pools")
+    if job.clients is not None and job.clients < plan.dp:
+        raise InputError(f"{plan.dp} replicas are more than {job.clients} clients", key="plan.dp")
+    _check_operators(deployment, job)
+
+
+def check_engine(deployment: Deployment, job: Traffic) -> None:
+    """Raise `InputError` (key only) for an engine, or one of a pool, that is not modelled request by request."""
     plan, run = deployment.plan, deployment.runtime
     if run.style != "fused":
         problem = f"{run.name} does not batch continuously; expected vllm, sglang or trtllm"
@@ -113,15 +132,6 @@ def check_traffic(deployment: Deployment, job: Traffic) -> None:
     if job.images is not None and (plan.pp > 1 or together > 1):
         problem = "images are not followed through stages, or through replicas that step together"
         raise InputError(f"{problem}; leave them out", key="workload.images")
-    if together > 1 and (job.prefill_replicas % together or plan.dp % together):
-        problem = f"{job.prefill_replicas} of {plan.dp} replicas: {together} share experts and step together"
-        raise InputError(f"{problem}; expected a multiple of {together}", key="workload.prefill_replicas")
-    if job.prefill_replicas >= plan.dp and job.prefill_replicas:
-        problem = f"{job.prefill_replicas} of {plan.dp} replicas leave none for decodes; expected fewer"
-        raise InputError(problem, key="workload.prefill_replicas")
-    if job.clients is not None and job.clients < plan.dp:
-        raise InputError(f"{plan.dp} replicas are more than {job.clients} clients", key="plan.dp")
-    _check_operators(deployment, job)
 
 
 LEAST = 1e-3
@@ -148,7 +158,7 @@ def _check_adapters(plan: Plan, job: Traffic, together: int) -> None:
     held = (
         (plan.pp > 1, "stages of a pipeline"),
         (together > 1, "replicas that step together"),
-        (job.prefill_replicas > 0, "prompts apart from decodes"),
+        (job.apart, "prompts apart from decodes"),
         (bool(job.pools), "pools of other GPUs"),
         (job.speculative is not None, "drafts"),
         (job.warmups > 0, "warmups"),
@@ -166,12 +176,12 @@ def _check_operators(deployment: Deployment, job: Traffic) -> None:
         if scaling.least > dp:
             problem = f"{scaling.least} replicas at least are more than the {dp} of plan.dp, which are the most"
             raise InputError(problem, key="workload.scaling.least")
-        if job.prefill_replicas or deployment.experts.replicas > 1:
+        if job.apart or deployment.experts.replicas > 1:
             problem = "replicas that belong together, as prompts and decodes apart or shared experts do, do not scale"
             raise InputError(f"{problem} one by one; leave it out", key="workload.scaling")
-    if job.gateway is not None and job.prefill_replicas:
+    if job.gateway is not None and job.apart:
         problem = "requests with prompts apart go to two replicas, of which a gateway counts one"
         raise InputError(f"{problem}; leave it out", key="workload.gateway")
-    if job.pools and job.prefill_replicas:
-        problem = "prompts apart are of the scenario's own replicas, and pools of other GPUs take any request"
-        raise InputError(f"{problem}; leave one of them out", key="workload.pools")
+    if job.prefill_replicas and any(one.takes == "all" for one in job.pools or ()):
+        problem = "prompts are apart, and a pool takes all; expected takes: prompts or decodes of each pool"
+        raise InputError(problem, key="workload.pools")

@@ -79,7 +79,7 @@ def _check(deployment: Deployment, job: Traffic) -> None:
         (plan.pp > 1, "stages of a pipeline"),
         (plan.cp > 1, "caches split over ranks"),
         (deployment.experts.replicas > 1, "replicas that step together"),
-        (job.prefill_replicas > 0, "prompts apart from decodes"),
+        (job.apart, "prompts apart from decodes"),
         (bool(job.pools), "pools of other GPUs"),
         (not keeps, "a server without prefix cache"),
         (state_bytes(deployment.served) > 0, "models that keep a state in place of a cache"),
