@@ -21,6 +21,7 @@ NEITHER = {
     *("memory_verdict", "memory_event"),
     "evaluated_steps",
     *("arrival_rate", "requests_served", "running", "cache_use", "busy", "stationary"),
+    *("sessions_ended", "adapters_per_step"),
     *("power_regime", "grid_used", "rack_bound"),
     *("stack", "height", "width", "frames", "denoising_steps"),
     *("price_used", "utilisation", "rent_compared", "rent_compared_usd_per_gpu_hour", "rates_used"),

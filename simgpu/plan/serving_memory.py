@@ -276,7 +276,11 @@ def memory_of_stage(
         logits = max(last * min(kept.seats, served.chunk) * config.vocab * kept.sampler - activations, 0.0)
     draft, guessed = _draft(served.draft, tokens) if served.draft is not None else (0.0, 0.0)
     held = ServingMemory(
-        weights=layers * (1 - served.offloaded) + ends + draft + served.adapters + (served.tower if stage == 0 else 0.0),
+        weights=layers * (1 - served.offloaded)
+        + ends
+        + draft
+        + served.adapters
+        + (served.tower if stage == 0 else 0.0),
         kv_cache=local * (cache_bytes(served, tokens, stage) + guessed),
         activations=activations,
         logits=logits,

@@ -18,13 +18,15 @@ TABLES = ("csv", "parquet")
 
 
 def tables_of(served: Any) -> dict[str, list[dict[str, Any]]]:
-    """Rows of requests, in the order in which they were numbered, of the state over time, of places in sessions."""
+    """Rows of requests by number, of the state over time, of places in sessions, of classes."""
     requests = [dict(zip(COLUMNS, one, strict=False)) for one in sorted(served.records)]
     rates = {row["time_s"]: row for row in served.rates.rows()}
     state = [{**row, **_answered(rates, row["time_s"])} for row in served.tally.series.rows()]
     found = {"requests": requests, "seconds": state}
     if served.sessions.begun:
         found["turns"] = served.sessions.rows()
+    if len(served.classes) > 1:
+        found["classes"] = [one.row(place) for place, one in enumerate(served.classes, 1)]
     return found
 
 

@@ -335,6 +335,22 @@ class TrafficResult(ServerResult):
     varies where arrivals do (traffic only)."""
     urgent_ttft_99th_s: float | None = None
     """Ttft_99th_s of the first of several classes (traffic only) (s)."""
+    urgent_ttft_99th_s_p10: float | None = None
+    urgent_ttft_99th_s_p90: float | None = None
+    urgent_within: float | None = None
+    """Share of the requests of the first of several classes that were answered within its limits (traffic only)
+    (share)."""
+    urgent_within_p10: float | None = None
+    urgent_within_p90: float | None = None
+    last_ttft_99th_s: float | None = None
+    """Ttft_99th_s of the last of several classes (traffic only) (s)."""
+    last_ttft_99th_s_p10: float | None = None
+    last_ttft_99th_s_p90: float | None = None
+    last_within: float | None = None
+    """Share of the requests of the last of several classes that were answered within its limits (traffic only)
+    (share)."""
+    last_within_p10: float | None = None
+    last_within_p90: float | None = None
     turned_away: int | None = None
     """Requests that the server did not take: its queue was full, or they were too long (traffic only)."""
     timed_out: int | None = None

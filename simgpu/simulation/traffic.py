@@ -15,7 +15,7 @@ from simgpu.errors import InputError
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.serving_memory import ServingMemory, most_sequences, serving_memory
 from simgpu.simulation.inference import asked, capacity_of, held, kernel_ends, memory_of, run_spread_of, times
-from simgpu.simulation.traffic_parts import adapters_of, sessions_of, turns_of
+from simgpu.simulation.traffic_parts import adapters_of, classes_of, sessions_of, turns_of
 from simgpu.timing.uncertainty import distance_of
 from simgpu.workload.execution import Execution
 from simgpu.workload.inference.deploying import speculation_of
@@ -146,6 +146,8 @@ def _figures(done: Served) -> dict[str, float]:
         found |= {f"{name}_{share:.0f}th_s": value for share, value in zip(SHARES, values, strict=True)}
     if done.sessions.ended:
         found |= sessions_of(done)
+    if len(done.classes) > 1:
+        found |= classes_of(done)
     return found | {
         "slo_goodput": done.good / done.end,
         "queue_s": done.parts[1] / number,
@@ -183,8 +185,6 @@ def _state(done: Served, series: list[dict[str, float]], job: Traffic) -> dict[s
 def _managed(done: Served, deployment: Deployment, job: Traffic) -> dict[str, Any]:
     """Columns of what clients and operators did, where the job has any."""
     row: dict[str, Any] = {}
-    if job.classes is not None:
-        row["urgent_ttft_99th_s"] = done.urgent.percentiles((99.0,))[0]
     fates = {
         TURNED_AWAY: job.turns_away,
         TIMED_OUT: job.times_out,

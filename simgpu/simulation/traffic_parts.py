@@ -34,6 +34,15 @@ def adapters_of(done: Served) -> dict[str, Any]:
     }
 
 
+def classes_of(done: Served) -> dict[str, float]:
+    """Columns of the first and the last class."""
+    row: dict[str, float] = {}
+    for name, count in {"urgent": done.classes[0], "last": done.classes[-1]}.items():
+        row[f"{name}_ttft_99th_s"] = count.ttft.percentiles((99.0,))[0]
+        row[f"{name}_within"] = count.within
+    return row
+
+
 def turns_of(done: Served) -> dict[str, Any]:
     """Columns of sessions that are counts and shares."""
     sessions = done.sessions

@@ -222,7 +222,11 @@ def ends(moves, others=None):
 
     `others` are engines whose caches move otherwise.
     """
-    made, found, moves = Transfers(dict.fromkeys("abxy", Transfer(10.0, float)) | (others or {})), {}, list(enumerate(moves))
+    made, found, moves = (
+        Transfers(dict.fromkeys("abxy", Transfer(10.0, float)) | (others or {})),
+        {},
+        list(enumerate(moves)),
+    )
     while moves or made.next_time < float("inf"):
         if moves and moves[0][1][0] <= made.next_time:
             key, (start, source, target) = moves.pop(0)

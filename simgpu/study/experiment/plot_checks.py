@@ -256,6 +256,7 @@ class ColumnChecks:
             raise self.document.error(problem, (*place, "kind"))
 
     def _turns(self, plot: PlotFields, place: Place) -> None:
+        del plot
         bad = next((row for row in self.rows if row.get("sessions_ended") is None), None)
         if bad is not None:
             problem = "a plot of kind turns needs sessions; expected traffic with turns above 1, or a session"

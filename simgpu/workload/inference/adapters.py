@@ -94,4 +94,3 @@ def chances_of(count: int, exponent: float) -> tuple[float, ...]:
 def expected(count: int, exponent: float, sequences: int) -> float:
     """Different ones of `count` adapters that so many sequences name, on average."""
     return sum(1.0 - (1.0 - chance) ** sequences for chance in chances_of(count, exponent))
-

@@ -97,6 +97,7 @@ class Fleet:
         self.front = self.takers[0].rules.front_s
         self.area, self.inside, self.most_inside, self.now = 0.0, 0, 0, 0.0
         self.fates: Counter[str] = Counter()
+        self.lost: Counter[int] = Counter()
         self.retries = self.failures = 0
         self.down_s = 0.0
         self.scaler: Any = None
@@ -231,8 +232,11 @@ class Fleet:
         replica = self.router.choose(request, replicas)
         most = self.care.queue
         if most is not None and len(replica.waiting) >= most and not self._idle(replica):
-            self.lose(request, TURNED_AWAY, now)
-            return
+            last = replica.waiting[-1] if replica.rules.preempts and replica.waiting else request
+            if last.rank <= request.rank:
+                self.lose(request, TURNED_AWAY, now)
+                return
+            self._turn_out(last, now)
         self.give(replica, request, now)
 
     def fitting(self, request: Request) -> list[Replica]:
@@ -338,10 +342,19 @@ class Fleet:
                 self.gate.leave(request)
             return
         if request.last < 0.0:
-            engine = replica.engine
-            before = engine.end
-            replica.abort(request, now)
-            self.touched(engine, before)
+            self._abort(request, replica, now)
+
+    def _abort(self, request: Request, replica: Any, now: float) -> None:
+        engine = replica.engine
+        before = engine.end
+        replica.abort(request, now)
+        self.touched(engine, before)
+
+    def _turn_out(self, request: Request, now: float) -> None:
+        """A request that waits at a replica is turned away for a more urgent one."""
+        replica = request.at
+        self.lose(request, TURNED_AWAY, now)
+        self._abort(request, replica, now)
 
     def lose(self, request: Request, fate: str, now: float) -> None:
         """A request ends without an answer; its client may send it again."""
@@ -355,6 +368,7 @@ class Fleet:
             self._push(again, time)
             return
         self.fates[fate] += 1
+        self.lost[request.rank] += 1
         self._next_of(request, now, follows=fate == CANCELLED)
 
     def _ended(self, request: Request, now: float) -> None:

@@ -207,8 +207,10 @@ class Traffic(Managed):
         """Tokens of the longest request as far as the means say it; 0 for a trace without them."""
         most = max((one.prompt + one.output for one in self.mix or ()), default=0)
         if self.session is not None:
-            return self.prefix_tokens + self.session.context(self.turns, self.prompt or 0, self.output or 0) + (
-                self.output or 0
+            return (
+                self.prefix_tokens
+                + self.session.context(self.turns, self.prompt or 0, self.output or 0)
+                + (self.output or 0)
             )
         return self.prefix_tokens + self.turns * ((self.prompt or 0) + (self.output or 0) + most)
 

@@ -200,12 +200,19 @@ class Replica(Batch):
             if request is None or request.arrival > seen:
                 break
             if not self._seat():
+                if self._displace(request, 0):
+                    chunks, budget = self._left(chunks, budget)
+                    continue
                 self.blocked = True
                 break
             tokens = request.tokens
             spare = self._reserved(request) if 0.0 < rules.reserve < 1.0 and self.running else 0
-            hit = pool.admit(request, tokens, request.longest if self.whole else tokens, kept + spare)
+            held = request.longest if self.whole else tokens
+            hit = pool.admit(request, tokens, held, kept + spare)
             if hit < 0:
+                if self._displace(request, pool.size(held) + kept):
+                    chunks, budget = self._left(chunks, budget)
+                    continue
                 self.blocked = True
                 break
             if request is waiting[0]:
@@ -219,6 +226,31 @@ class Replica(Batch):
             chunks.append((request, new))
             budget -= new
         return chunks
+
+    def _displace(self, request: Request, blocks: int) -> bool:
+        """Take the place of one of a later class for a request that needs so many blocks; False where that is no use.
+
+        SGLang (managers/schedule_policy.py, preempt_to_schedule) takes the least urgent ones, and only if it helps.
+        """
+        if not self.rules.preempts:
+            return False
+        later = [one for one in self.running.values() if one.rank > request.rank]
+        pool = self.pool
+        if not later or pool.free + sum(pool.size(self._held(one)) for one in later) < blocks:
+            return False
+        self._preempt()
+        return True
+
+    def _held(self, request: Request) -> int:
+        """Tokens for which a request has blocks."""
+        if self.whole:
+            return request.longest
+        return request.tokens if request.left else request.offset + self.tick
+
+    def _left(self, chunks: Chunks, budget: int) -> tuple[Chunks, int]:
+        """The chunks of a step whose requests have kept their places, and what is left of its budget."""
+        kept = [(one, new) for one, new in chunks if one.number in self.running]
+        return kept, budget + sum(new for _, new in chunks) - sum(new for _, new in kept)
 
     def _with_slot(self, seen: float, slots: Slots) -> Request | None:
         """The first request that waits and whose adapter has a slot, or could have one."""
@@ -244,8 +276,10 @@ class Replica(Batch):
             self.pool.take(self.growth.needed(self.tick, self._brings))
         self._k = 1
         self._take_moves()
-        mixed = self.steps.mixed(*self.sizes()) if self.slots is None else self.steps.mixed(
-            *self.sizes(), adapters=self.slots.distinct
+        mixed = (
+            self.steps.mixed(*self.sizes())
+            if self.slots is None
+            else self.steps.mixed(*self.sizes(), adapters=self.slots.distinct)
         )
         self.end = self.now + mixed + self.moved + self._seen * self.rules.look_s
         self._seen = 0
@@ -283,9 +317,7 @@ class Replica(Batch):
         waiting = self.waiting
         self.moved, self.moving = self.moving, 0.0
         self._t += self.moved
-        pending = self.moved or (
-            waiting and (self._unseen(seen) or 0.0 < self.rules.reserve < 1.0 or not self.blocked)
-        )
+        pending = self.moved or (waiting and (self._unseen(seen) or 0.0 < self.rules.reserve < 1.0 or not self.blocked))
         if self.leaps and not pending:
             most = self.finishing[0][0] - tick
             bend = (limit - self.held) // n
@@ -305,7 +337,9 @@ class Replica(Batch):
 
     def _line(self, n: int, held: int) -> tuple[int, float, float]:
         """The line of decodes, with those of the adapters that run."""
-        return self.steps.line(n, held) if self.slots is None else self.steps.line(n, held, adapters=self.slots.distinct)
+        return (
+            self.steps.line(n, held) if self.slots is None else self.steps.line(n, held, adapters=self.slots.distinct)
+        )
 
     def _seconds(self, k: int) -> float:
         return k * self._t + self._b * (k * (k - 1) // 2)

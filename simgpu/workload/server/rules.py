@@ -37,6 +37,8 @@ class Rules:
         Tokens of the images of each prompt, and seconds of the vision tower for them in the step that begins it.
     policy
         Who is admitted first: 'fcfs', or 'priority': those of the most urgent class.
+    preempts
+        Whether a request that finds no place takes that of one of a later class.
     brings, queries
         Tokens that a sequence gets in a step on average, and tokens of it that are computed: more than 1 where a draft
         guesses.
@@ -64,6 +66,7 @@ class Rules:
     image_tokens: int = 0
     look_s: float = 0.0
     policy: str = "fcfs"
+    preempts: bool = False
     brings: float = 1.0
     queries: int = 1
     swap_tokens: int = 0

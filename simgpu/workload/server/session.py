@@ -92,6 +92,14 @@ class Sessions:
         found = []
         for place, (number, prompt, hit, ttft, output) in enumerate(self.turns, 1):
             if number:
-                values = (place, int(number), prompt / number, hit / number, hit / prompt, ttft / number, output / number)
+                values = (
+                    place,
+                    int(number),
+                    prompt / number,
+                    hit / number,
+                    hit / prompt,
+                    ttft / number,
+                    output / number,
+                )
                 found.append(dict(zip(TURN, values, strict=True)))
         return found

@@ -48,7 +48,9 @@ class Sessions(Strict):
         if not self.tools and (self.tool_s or (self.tool_tokens and self.branches == 1)):
             raise ValueError("tool_s and tool_tokens are of tools; expected tools, the calls of a turn")
         if not self.reasoning and self.reasoning_kept != "turn":
-            raise ValueError(f"reasoning_kept {self.reasoning_kept} is of hidden tokens; expected reasoning, their share")
+            raise ValueError(
+                f"reasoning_kept {self.reasoning_kept} is of hidden tokens; expected reasoning, their share"
+            )
         return self
 
     @property

@@ -1,7 +1,7 @@
 """The requests of sessions: a chain, or branches that come together again, each behind what was said before.
 
-What a later prompt shares with an earlier request are its tokens from the start on that are the same: all of them, where
-nothing is dropped; its prompt alone, where its reasoning is, since what stands behind moves to other places.
+What a later prompt shares with an earlier request are its tokens from the start on that are the same: all of them,
+where nothing is dropped; its prompt alone, where its reasoning is, since what stands behind moves to other places.
 """
 
 from __future__ import annotations

@@ -78,7 +78,9 @@ def load_of(job: Traffic, requests: Iterable[Request] | None = None, images: int
     made = requests_of(job, images) if requests is None else iter(requests)
     if job.lora is not None and job.lora.rank:
         made = _adapted(made, job.lora, Random(f"adapters {job.seed}"))
-    return made if job.classes is None else _ranked(made, job.classes, Random(f"classes {job.seed}"))
+    if job.classes is None:
+        return made
+    return _ranked(made, [one.share for one in job.classes], Random(f"classes {job.seed}"))
 
 
 def load_at(job: Traffic, images: int, places: Iterator[int]) -> Iterator[Request]:

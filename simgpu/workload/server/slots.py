@@ -2,8 +2,8 @@
 
 A step has requests of so many different adapters as there are slots at most; one that names another waits, and those
 behind it go first if theirs is at hand (vLLM, v1/core/sched/scheduler.py: `scheduled_loras`). An adapter that is not on
-the GPUs is copied into the slot that nobody has used for longest, from the host's memory, or read from disks before; the
-engine waits for it with its next step (vLLM, lora/worker_manager.py: `set_active_adapters` before the model runs).
+the GPUs is copied into the slot that nobody has used for longest, from the host's memory, or read from disks before;
+the engine waits for it with its next step (vLLM, lora/worker_manager.py: `set_active_adapters` before the model runs).
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ def rules_of(deployment: Deployment, job: Traffic, speculation: Speculation | No
         image_tokens=images,
         look_s=look(deployment, pictures).seconds if pictures else 0.0,
         policy=job.policy,
+        preempts=job.preempts,
         brings=pieces.brings,
         queries=pieces.queries,
         **_swap(deployment, job),
@@ -106,7 +107,7 @@ def check_traffic(deployment: Deployment, job: Traffic) -> None:
         problem = f"{prompts} of {plan.dp} replicas: {together} share experts and step together"
         raise InputError(f"{problem}; expected a multiple of {together}", key="workload.prefill_replicas")
     taken = {takes: sum(one.dp for one in job.pools or () if one.takes == takes) for takes in ("prompts", "decodes")}
-    if prompts and plan.dp - prompts + taken["decodes"] <= 0 or prompts > plan.dp:
+    if (prompts and plan.dp - prompts + taken["decodes"] <= 0) or prompts > plan.dp:
         problem = f"{prompts} of {plan.dp} replicas leave none for decodes; expected fewer"
         raise InputError(problem, key="workload.prefill_replicas")
     if job.apart and not prompts + taken["prompts"]:

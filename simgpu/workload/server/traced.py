@@ -74,8 +74,8 @@ def _by_prefix(rows: Iterator[Row], job: Traffic) -> Iterator[Session]:
         if not row.path:
             raise InputError("has no hash_ids, by which rows of a session are known", file=job.trace, line=row.line)
         names = [name for name, end in row.path if end % job.trace_block == 0]
-        before = next((owners[name] for name in reversed(names) if name in owners and _goes_on(found, owners[name], row)),
-                      None)  # fmt: skip
+        known = (owners[name] for name in reversed(names) if name in owners)
+        before = next((one for one in known if _goes_on(found, one, row)), None)
         if before is None:
             place = len(found), 0
             found.append([row])
