@@ -336,7 +336,11 @@ def _check_mix(job: Traffic) -> None:
 
 
 def _check_spreads(job: Traffic) -> None:
-    """Raise `ValueError` for a spread that the lengths of a job cannot have."""
+    """Raise `ValueError` for a spread that lengths cannot have, and for lengths that scatter without a word of how."""
+    said = {"spread", "output_spread", "prompt_range", "output_range"} & job.model_fields_set
+    if job.lengths in ("uniform", "normal", "lognormal") and not said:
+        problem = f"lengths {job.lengths} have no tail without a spread: all would be equal"
+        raise ValueError(f"{problem}; expected spread, such as 0.8, or lengths fixed")
     for name, spread in {"spread": job.spread, "output_spread": job.output_spread or 0.0}.items():
         if spread and job.lengths == "sharegpt":
             raise ValueError(f"{name} {spread:g}: lengths of sharegpt scatter as the data set's; leave it out")
