@@ -389,6 +389,8 @@ class TrafficResult(ServerResult):
     only) (s)."""
     loaded_bytes: float | None = None
     """Bytes loaded from tiers of cache (traffic only) (B)."""
+    written_bytes: float | None = None
+    """Bytes written to tiers of cache (traffic only) (B)."""
     computed_ttft_s: float | None = None
     """Mean TTFT of requests that no cache had tokens of (traffic only) (s)."""
     gpu_ttft_s: float | None = None

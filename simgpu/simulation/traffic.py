@@ -226,6 +226,7 @@ def _tiers(done: Served) -> dict[str, Any]:
     row: dict[str, Any] = {"tier_hit_rate": sum(tally.loaded.values()) / done.prompts}
     row |= {f"{one.kind}_hit_rate": tally.loaded[one.kind] / done.prompts for one in levels.levels}
     row |= {"load_s": tally.load_s / max(tally.loads, 1), "loaded_bytes": tally.loaded_bytes}
+    row["written_bytes"] = tally.written_bytes
     row |= {PLACES[place]: seconds / number for place, (number, seconds) in sorted(done.places.items())}
     if levels.notes:
         row["tiers_unused"] = "; ".join(levels.notes)
