@@ -29,6 +29,10 @@ OTHERS = ("docs/calibration.md", "docs/sweeps.md")
 PICTURES = {
     "search_front": ("search gpt3_search", "front"),
     "sensitivity_llama405b": ("sensitivity llama405b_16k --case 2", "tornado"),
+    "coding_agents": ("run coding_agents", "agents"),
+    "many_adapters": ("run many_adapters", "adapters"),
+    "service_classes": ("run service_classes", "classes"),
+    "mixed_gpus": ("run mixed_gpus", "sides"),
 }
 """Pictures that no experiment file asks for: name in docs/images, the command, name of its plot."""
 WHOLE = {"review.md": "152"}
