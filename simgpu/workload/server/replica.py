@@ -196,9 +196,10 @@ class Replica(Batch):
         self.blocked = False
         kept = need + int(rules.watermark * rules.blocks) if self.running else need
         while waiting and budget > 0 and not lost:
-            request = waiting[0] if self.slots is None else self._with_slot(seen, self.slots)
-            if request is None or request.arrival > seen:
+            found = waiting[0] if self.slots is None else self._with_slot(seen, self.slots)
+            if found is None or found.arrival > seen:
                 break
+            request = found
             if not self._seat():
                 if self._displace(request, 0):
                     chunks, budget = self._left(chunks, budget)
