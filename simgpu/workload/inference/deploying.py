@@ -20,7 +20,7 @@ from simgpu.timing.kernels import KernelModel
 from simgpu.workload.inference.adapters import TARGETS, Adapters
 from simgpu.workload.inference.deployment import ROUTING, Deployment
 from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving, Speculative
-from simgpu.workload.inference.speculation import ACCEPTED, MTP, Speculation
+from simgpu.workload.inference.speculation import ACCEPTED, BY_TASK, MTP, Speculation
 from simgpu.workload.options import PLAIN, RunOptions
 from simgpu.workload.runtime_files import shipped
 from simgpu.workload.runtimes import Runtime
@@ -214,7 +214,8 @@ def speculation_of(
 
 def _acceptance(asked: Speculative) -> float | tuple[float, ...]:
     """How often guesses are accepted, as asked or as measured of such drafts."""
-    given = ACCEPTED.get(asked.draft, ACCEPTED[""]) if asked.acceptance is None else asked.acceptance
+    usual = ACCEPTED.get(asked.draft, BY_TASK[asked.task or "code"])
+    given = usual if asked.acceptance is None else asked.acceptance
     if isinstance(given, float):
         return given
     key = "workload.speculative.acceptance"

@@ -32,8 +32,18 @@ class Speculative(Strict):
     """Probability of a guess to be accepted if those before it are; or a list, by place, of the share of drafts of
     which that guess is accepted (as vLLM logs it); default: as measured of drafts of that kind
     (`simgpu.workload.inference.speculation.ACCEPTED`)."""
+    task: Literal["code", "chat", "mixed"] | None = None
+    """What is asked for, which moves the default of `acceptance`: code, chat, or a mixture; default: code."""
     precision: str | None = None
     """Of the draft; default: that of the model."""
+
+    @model_validator(mode="after")
+    def _of_a_task(self) -> Speculative:
+        if self.task is not None and self.acceptance is not None:
+            raise ValueError("task moves the default of acceptance, and that is given; leave one of them out")
+        if self.draft == "mtp" and self.task not in (None, "code"):
+            raise ValueError(f"task {self.task} is known of drafts alone, not of mtp; expected acceptance by place")
+        return self
 
 
 def popularity_name(given: object) -> str:
