@@ -33,6 +33,10 @@ PICTURES = {
     "shared_gpu": ("run shared_gpu", "p99"),
     "rag_on_one_gpu": ("run rag_on_one_gpu", "p99"),
     "video_streams": ("run video_streams", "streams"),
+    "coding_agents": ("run coding_agents", "agents"),
+    "many_adapters": ("run many_adapters", "adapters"),
+    "service_classes": ("run service_classes", "classes"),
+    "mixed_gpus": ("run mixed_gpus", "sides"),
 }
 """Pictures that no experiment file asks for: name in docs/images, the command, name of its plot."""
 WHOLE = ("review.md",)

@@ -350,7 +350,6 @@ def test_what_editors_on_windows_write_is_fine(ending: str) -> None:
             (
                 "'nosuch'",
                 "expected one of a100_or_4090, autoscaling_burst, burst, capacity_plan, ",
-                "llama70b_tp, ",
             ),
         ),
         ("tp2_scalin", ("'tp2_scalin'", "did you mean 'tp2_scaling'?")),

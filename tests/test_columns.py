@@ -21,6 +21,7 @@ NEITHER = {
     *("memory_verdict", "memory_event"),
     "evaluated_steps",
     *("arrival_rate", "requests_served", "running", "cache_use", "busy", "stationary"),
+    *("sessions_ended", "adapters_per_step"),
     *("power_regime", "grid_used", "rack_bound"),
     *("stack", "height", "width", "frames", "denoising_steps"),
     *(
@@ -46,7 +47,15 @@ NEITHER = {
     ),
     "checkpoint_interval_s",
     *("generation_gpus", "answers", "updates", "staleness"),
-    *("tier_hit_rate", "host_hit_rate", "ssd_hit_rate", "store_hit_rate", "loaded_bytes", "tiers_unused"),
+    *(
+        "tier_hit_rate",
+        "host_hit_rate",
+        "ssd_hit_rate",
+        "store_hit_rate",
+        "loaded_bytes",
+        "written_bytes",
+        "tiers_unused",
+    ),
 }
 EVERY = (*COLUMNS, *COST.values())
 

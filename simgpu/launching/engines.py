@@ -93,9 +93,41 @@ def vllm_flags(draft: Draft, limits: Limits) -> list[Flag]:
                   "workload.speculative")  # fmt: skip
     if asked.take("workload.policy") == "priority":
         draft.put("--scheduling-policy", "priority", "workload.policy")
+    _adapters(draft, "--max-loras", "--max-cpu-loras")
     _tiers(draft, ("--kv-offloading-size", "--kv-offloading-backend"))
     _offload(draft, "--cpu-offload-gb")
     return draft.flags
+
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks that vLLM's slots may have (vllm/config/lora.py, MaxLoRARanks)."""
+
+
+def _adapters(draft: Draft, slots: str, held: str) -> None:
+    """Slots of adapters on the GPUs, and places in the host's memory, by an engine's names."""
+    lora = draft.asked.take("workload.lora")
+    if lora is None or not lora.rank:
+        return
+    rank = lora.max_rank or lora.rank
+    wide = next((one for one in RANKS if one >= rank), rank)
+    draft.put("--enable-lora", None, "workload.lora")
+    draft.put(slots, lora.max_loras, "workload.lora.max_loras")
+    draft.put("--max-lora-rank", wide, "workload.lora.max_rank" if lora.max_rank else "workload.lora.rank")
+    if lora.max_cpu_loras is not None:
+        draft.put(held, lora.max_cpu_loras, "workload.lora.max_cpu_loras")
+    if wide != rank:
+        draft.notes.append(f"slots have rank {wide}, and {rank} was simulated: give workload.lora.max_rank={wide}")
+    draft.notes.append("adapters and their names are yours (--lora-modules, --lora-paths); requests name them as model")
+
+
+def _classes(draft: Draft) -> None:
+    """Requests by class, as SGLang has them: the larger its priority, the more urgent one is."""
+    if draft.asked.take("workload.policy") == "priority":
+        draft.put("--enable-priority-scheduling", None, "workload.policy")
+        if not draft.asked.take("workload.preempts"):
+            draft.put("--disable-priority-preemption", None, "workload.preempts")
+        draft.notes.append("a request takes the place of one whose priority is lower by more than 10 "
+                           "(--priority-scheduling-preemption-threshold)")  # fmt: skip
 
 
 def _tiers(draft: Draft, flags: tuple[str, str]) -> None:
@@ -213,6 +245,8 @@ def sglang_flags(draft: Draft, limits: Limits) -> list[Flag]:
     draft.set("--page-size", "workload.block")
     draft.set("--max-total-tokens", "workload.cache_tokens")
     draft.set("--max-queued-requests", "workload.max_queue")
+    _adapters(draft, "--max-loras-per-batch", "--max-loaded-loras")
+    _classes(draft)
     draft.set("--cuda-graph-bs", "workload.graph_sizes")
     guess = asked.take("workload.speculative")
     if guess is not None:

@@ -15,7 +15,7 @@ LOAD = (
     "ttft_limit_s", "tpot_limit_s", "e2e_limit_s", "prefix_tokens", "prefixes", "think_s", "trace", "images",
     "max_concurrency", "distinct", "turns", "end_rate", "ramp", "scaled", "swing", "day_s", "profile",
     "clients_start_s", "time_scale", "trace_start_s", "trace_share", "trace_block", "spread_times", "lengths_file",
-    "resample", "classes",
+    "resample", "classes", "session", "trace_sessions", "trace_deltas", "mix", "users",
     "front_s", "warmup",
 )  # fmt: skip
 """Keys of a workload that say what is sent to a server, not how the server runs."""

@@ -26,6 +26,8 @@ def of_jobs(row: Mapping[str, Any], usd_per_gpu_hour: float) -> dict[str, float]
     rate = row.get("output_tokens_per_s_per_gpu")
     if rate:
         cost = {"usd_per_million_output_tokens": usd_per_million(usd_per_gpu_hour, rate)}
+        if row.get("sessions_per_s"):
+            cost["usd_per_session"] = usd_per_gpu_hour * row["gpus"] / 3600 / row["sessions_per_s"]
         return {**cost, **_by_time(row, usd_per_gpu_hour)}
     if row["workload"] == "shared":
         rate = row["requests_per_s"]

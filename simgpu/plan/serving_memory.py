@@ -105,7 +105,7 @@ class Served:
     A step has `chunk` new tokens at most; `offloaded` is the share of the layers' weights that stays in host memory.
     `by_layers`: layers spread over GPUs, as in llama.cpp, not split. `narrower` are precisions that the runtime has
     beside. `draft` is a model that guesses for the model, `part` one that shares its embedding and head. `tower` are
-    bytes of a vision tower, whole on every rank of the first stage.
+    bytes of a vision tower, whole on every rank of the first stage, `adapters` those of the slots of adapters.
     """
 
     config: TransformerConfig
@@ -121,6 +121,7 @@ class Served:
     draft: Served | None = None
     part: bool = False
     tower: float = 0.0
+    adapters: float = 0.0
 
 
 def experts_of(config: TransformerConfig, plan: Plan) -> ExpertSplit:
@@ -275,7 +276,11 @@ def memory_of_stage(
         logits = max(last * min(kept.seats, served.chunk) * config.vocab * kept.sampler - activations, 0.0)
     draft, guessed = _draft(served.draft, tokens) if served.draft is not None else (0.0, 0.0)
     held = ServingMemory(
-        weights=layers * (1 - served.offloaded) + ends + draft + (served.tower if stage == 0 else 0.0),
+        weights=layers * (1 - served.offloaded)
+        + ends
+        + draft
+        + served.adapters
+        + (served.tower if stage == 0 else 0.0),
         kv_cache=local * (cache_bytes(served, tokens, stage) + guessed),
         activations=activations,
         logits=logits,

@@ -36,11 +36,11 @@ MAX_PANELS = 4
 
 Kind = Literal[
     "bar", "breakeven", "cost", "curve", "heatmap", "line", "matrix", "memory", "parity", "pareto", "pipeline",
-    "power", "roofline", "scaling", "server", "stack", "steps", "timeline", "topology", "tornado",
+    "power", "roofline", "scaling", "server", "stack", "steps", "timeline", "topology", "tornado", "turns",
 ]  # fmt: skip
 
 _ONE_COLUMN = ("curve", "heatmap", "matrix", "pareto", "parity")
-_NO_COLUMN = ("memory", "pipeline", "power", "roofline", "server", "steps", "timeline", "topology")
+_NO_COLUMN = ("memory", "pipeline", "power", "roofline", "server", "steps", "timeline", "topology", "turns")
 _DEFAULT_X = {"scaling": "gpus", "server": "", "steps": "", "timeline": "", "topology": ""}
 """Defaults of x for kinds of plots that may leave it out; for parity it follows from y."""
 
@@ -71,6 +71,7 @@ class PlotFields(BaseModel):
     roofline: operators of each row by intensity and achieved FLOP/s under the roofs of the GPU, a panel for each `x`.
     server: the only row of requests that are followed: TTFT, queue and cache over time, and how latencies spread.
     steps: the steps of the same, one by one: prompt tokens and decodes of each, and its seconds, in a `window`.
+    turns: requests of sessions by their place in them: hit rate and TTFT, a line for each `x`.
     topology: the graph of the cluster of the only row, with the load of its links as colour.
     tornado: what `y` (default: the natural answer of the job) does when each input of the hardware is a little less and
     a little more, a panel for each `x`.

@@ -89,6 +89,15 @@ def fit_notes(misfits: Sequence[tuple[str, str]]) -> list[str]:
     return [f"{name}: {text}" for name, text in misfits]
 
 
+def adapter_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for rows with adapters: what their kernels were held against."""
+    if not any(row.get("adapters_per_step") is not None for row in rows):
+        return []
+    return [
+        "adapters: a lower bound of what they cost; published servers lost three to six times as much (docs/held.md)"
+    ]
+
+
 def tier_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each tier of cache that is left out since to compute takes less time than to load."""
     said = dict.fromkeys(row["tiers_unused"] for row in rows if row.get("tiers_unused"))

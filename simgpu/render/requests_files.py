@@ -17,13 +17,18 @@ TABLES = ("csv", "parquet")
 
 
 def tables_of(served: Any) -> dict[str, list[dict[str, Any]]]:
-    """Rows of requests, in the order in which they were numbered, and of the state over time."""
+    """Rows of requests by number, of the state over time, of places in sessions, of classes."""
     from simgpu.workload.server.answer import COLUMNS
 
     requests = [dict(zip(COLUMNS, one, strict=False)) for one in sorted(served.records)]
     rates = {row["time_s"]: row for row in served.rates.rows()}
     state = [{**row, **_answered(rates, row["time_s"])} for row in served.tally.series.rows()]
-    return {"requests": requests, "seconds": state}
+    found = {"requests": requests, "seconds": state}
+    if served.sessions.begun:
+        found["turns"] = served.sessions.rows()
+    if len(served.classes) > 1:
+        found["classes"] = [one.row(place) for place, one in enumerate(served.classes, 1)]
+    return found
 
 
 def _answered(rates: Mapping[float, Mapping[str, float]], time: float) -> dict[str, float]:

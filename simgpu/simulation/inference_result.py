@@ -335,6 +335,22 @@ class TrafficResult(ServerResult):
     varies where arrivals do (traffic only)."""
     urgent_ttft_99th_s: float | None = None
     """Ttft_99th_s of the first of several classes (traffic only) (s)."""
+    urgent_ttft_99th_s_p10: float | None = None
+    urgent_ttft_99th_s_p90: float | None = None
+    urgent_within: float | None = None
+    """Share of the requests of the first of several classes that were answered within its limits (traffic only)
+    (share)."""
+    urgent_within_p10: float | None = None
+    urgent_within_p90: float | None = None
+    last_ttft_99th_s: float | None = None
+    """Ttft_99th_s of the last of several classes (traffic only) (s)."""
+    last_ttft_99th_s_p10: float | None = None
+    last_ttft_99th_s_p90: float | None = None
+    last_within: float | None = None
+    """Share of the requests of the last of several classes that were answered within its limits (traffic only)
+    (share)."""
+    last_within_p10: float | None = None
+    last_within_p90: float | None = None
     turned_away: int | None = None
     """Requests that the server did not take: its queue was full, or they were too long (traffic only)."""
     timed_out: int | None = None
@@ -373,6 +389,8 @@ class TrafficResult(ServerResult):
     only) (s)."""
     loaded_bytes: float | None = None
     """Bytes loaded from tiers of cache (traffic only) (B)."""
+    written_bytes: float | None = None
+    """Bytes written to tiers of cache (traffic only) (B)."""
     computed_ttft_s: float | None = None
     """Mean TTFT of requests that no cache had tokens of (traffic only) (s)."""
     gpu_ttft_s: float | None = None
@@ -385,6 +403,49 @@ class TrafficResult(ServerResult):
     """The same in the store that replicas share (traffic only) (s)."""
     tiers_unused: str | None = None
     """Tiers of cache that are not used because it takes longer to load from them than to compute (traffic only)."""
+    session_s: float | None = None
+    """Mean time from the first request of a session to its last token, pauses included (traffic only) (s)."""
+    session_s_p10: float | None = None
+    session_s_p90: float | None = None
+    session_50th_s: float | None = None
+    """Time from the first request of a session to its last token: 50 % of sessions stay below (traffic
+    only) (s)."""
+    session_50th_s_p10: float | None = None
+    session_50th_s_p90: float | None = None
+    session_99th_s: float | None = None
+    """Time from the first request of a session to its last token: 99 % of sessions stay below (traffic
+    only) (s)."""
+    session_99th_s_p10: float | None = None
+    session_99th_s_p90: float | None = None
+    session_server_s: float | None = None
+    """Mean time of the requests of a session, summed, without pauses (traffic only) (s)."""
+    session_server_s_p10: float | None = None
+    session_server_s_p90: float | None = None
+    sessions_per_s: float | None = None
+    """Sessions that end per second, all GPUs (traffic only) (1/s)."""
+    sessions_per_s_p10: float | None = None
+    sessions_per_s_p90: float | None = None
+    answer_s: float | None = None
+    """Mean time from sending a request of a session to its first token that is not hidden reasoning (traffic
+    only) (s)."""
+    answer_s_p10: float | None = None
+    answer_s_p90: float | None = None
+    sessions_ended: int | None = None
+    """Sessions all of whose requests were answered (traffic only)."""
+    sessions_unfinished: int | None = None
+    """Sessions of which a request was not answered (traffic only)."""
+    first_hit_rate: float | None = None
+    """Hit_rate of the first requests of sessions (traffic only) (share)."""
+    later_hit_rate: float | None = None
+    """Hit_rate of all further requests of sessions (traffic only) (share)."""
+    adapters_per_step: float | None = None
+    """Different adapters of a step, on average over time (traffic only)."""
+    adapter_hit_rate: float | None = None
+    """Share of the requests whose adapter was on the GPUs when they joined (traffic only) (share)."""
+    adapter_load_s: float | None = None
+    """Mean time of a load of an adapter, from the host's memory or from disks too (traffic only) (s)."""
+    adapter_load_share: float | None = None
+    """Share of the time of steps in which the engine waits for adapters (traffic only) (share)."""
     steady_ttft_s: float | None = None
     """Ttft_s by the closed form of kind serving under the same load, where it has one (traffic only) (s)."""
     steady_tpot_s: float | None = None

@@ -67,6 +67,10 @@ class Operated(Tabular):
     """USD of an image (USD)."""
     usd_per_image_p10: float | None = None
     usd_per_image_p90: float | None = None
+    usd_per_session: float | None = None
+    """USD of a session, all of the hour on those that end (USD)."""
+    usd_per_session_p10: float | None = None
+    usd_per_session_p90: float | None = None
     usd_per_million_output_tokens: float | None = None
     """USD of a million output tokens, all of the hour on them (USD)."""
     usd_per_million_output_tokens_p10: float | None = None

@@ -13,8 +13,9 @@ from typing import Any
 
 from simgpu.errors import InputError
 from simgpu.model.config import TransformerConfig
-from simgpu.plan.serving_memory import ServingMemory, serving_memory
+from simgpu.plan.serving_memory import ServingMemory, most_sequences, serving_memory
 from simgpu.simulation.inference import asked, capacity_of, held, kernel_ends, memory_of, run_spread_of, times
+from simgpu.simulation.traffic_parts import adapters_of, classes_of, sessions_of, turns_of
 from simgpu.timing.uncertainty import distance_of
 from simgpu.workload.execution import Execution
 from simgpu.workload.inference.deploying import speculation_of
@@ -74,16 +75,19 @@ def answer(
     low, high, *fewer = serve_ends(deployment, job, (spread.low, spread.high), speculation, others)
     if fewer:
         part, first = _figures(fewer[0]), fewer[0].stationary
-    memory = serving_memory(deployment.served, batch * plan.dp, round(prompt + output / 2), capacity_of(deployment))
+    holds = _held_at_once(deployment, job, batch * plan.dp, round(prompt + output / 2))
+    memory = serving_memory(deployment.served, holds, round(prompt + output / 2), capacity_of(deployment))
     row = {
         **asked(deployment, prompt=prompt, output=output),
         **times(done.total.mean, runs, deployment, per=1.0 / max(output - 1, 1)),
         **{name: value for name, value in _figures(done).items() if name != "e2e_s"},
         **_state(done, series, job),
         **_managed(done, deployment, job),
+        **turns_of(done),
+        **adapters_of(done),
         "stationary": _in_words(job, [low.stationary, first, done.stationary, high.stationary]),
         **({} if others else _steady(deployment, job, prompt, output, done.rules.look_s)),
-        **held(deployment, memory, batch * plan.dp, round(prompt + output)),
+        **held(deployment, memory, holds, round(prompt + output)),
         "distance": distance_of(deployment.cluster.kernel, spread.layers, deployment.runtime.engine),
     }
     if job.images is not None:
@@ -99,6 +103,15 @@ def answer(
     row["step_s_p10"], row["step_s_p90"] = min(totals), max(totals)
     alone = timeline_of(prefill_runs(deployment, 1, max(round(prompt), 1)), [])
     return Answered(timeline_of([], runs), memory, row, done, alone)
+
+
+def _held_at_once(deployment: Deployment, job: Traffic, batch: int, tokens: int) -> int:
+    """Sequences of so many tokens that take the memory of a mean batch: fewer where requests share what they hold.
+
+    An engine runs no more than its cache holds.
+    """
+    most = most_sequences(deployment.served, tokens, capacity_of(deployment))
+    return min(batch, most) if most and job.cache_tokens is None else batch
 
 
 VARYING = ("burst", "ramp", "stages", "profile", "day", "trace")
@@ -131,6 +144,10 @@ def _figures(done: Served) -> dict[str, float]:
     for name, sample in _samples(done).items():
         values = sample.percentiles(SHARES)
         found |= {f"{name}_{share:.0f}th_s": value for share, value in zip(SHARES, values, strict=True)}
+    if done.sessions.ended:
+        found |= sessions_of(done)
+    if len(done.classes) > 1:
+        found |= classes_of(done)
     return found | {
         "slo_goodput": done.good / done.end,
         "queue_s": done.parts[1] / number,
@@ -168,8 +185,6 @@ def _state(done: Served, series: list[dict[str, float]], job: Traffic) -> dict[s
 def _managed(done: Served, deployment: Deployment, job: Traffic) -> dict[str, Any]:
     """Columns of what clients and operators did, where the job has any."""
     row: dict[str, Any] = {}
-    if job.classes is not None:
-        row["urgent_ttft_99th_s"] = done.urgent.percentiles((99.0,))[0]
     fates = {
         TURNED_AWAY: job.turns_away,
         TIMED_OUT: job.times_out,
@@ -187,7 +202,7 @@ def _managed(done: Served, deployment: Deployment, job: Traffic) -> dict[str, An
         row["dummy_share"] = done.tally.dummy_s / max(done.tally.dummy_s + done.tally.busy_s, 1e-12)
     if job.gateway is not None:
         row["gateway_s"] = max(done.parts[0] / done.requests - done.rules.front_s, 0.0)
-    if job.prefill_replicas:
+    if job.apart:
         row["transfer_s"] = done.transfer_s
     if done.rules.tiers is not None:
         row |= _tiers(done)
@@ -211,6 +226,7 @@ def _tiers(done: Served) -> dict[str, Any]:
     row: dict[str, Any] = {"tier_hit_rate": sum(tally.loaded.values()) / done.prompts}
     row |= {f"{one.kind}_hit_rate": tally.loaded[one.kind] / done.prompts for one in levels.levels}
     row |= {"load_s": tally.load_s / max(tally.loads, 1), "loaded_bytes": tally.loaded_bytes}
+    row["written_bytes"] = tally.written_bytes
     row |= {PLACES[place]: seconds / number for place, (number, seconds) in sorted(done.places.items())}
     if levels.notes:
         row["tiers_unused"] = "; ".join(levels.notes)

@@ -116,6 +116,23 @@ def test_prompts_apart_are_workers_of_their_own():
     assert any(line.startswith("workload.prefill_replicas") for line in simgpu.launch(asked, "vllm").missing)
 
 
+def test_adapters_and_classes_are_flags_of_both_engines():
+    asked = scenario(SERVED, workload__kind="traffic", workload__clients=16, workload__requests=64,
+                     workload__lora={"adapters": 9, "rank": 20, "max_loras": 4}, workload__classes=[0.5, 0.5],
+                     workload__policy="priority", workload__preempts=True)  # fmt: skip
+    asked["scenario"]["workload"].pop("concurrency")
+    made = simgpu.launch(asked, "vllm")
+    assert all(words in made.command for words in ("--enable-lora", "--max-loras 4", "--max-lora-rank 32", "priority"))
+    assert any("20 was simulated: give workload.lora.max_rank=32" in note for note in made.notes)
+    assert [line.partition(":")[0] for line in made.missing] == ["workload.preempts"]
+    asked["scenario"]["workload"]["runtime"] = "sglang"
+    made = simgpu.launch(asked, "sglang")
+    assert "--max-loras-per-batch 4" in made.command and "--enable-priority-scheduling" in made.command
+    assert "--disable-priority-preemption" not in made.command and not made.missing
+    asked["scenario"]["workload"]["preempts"] = False
+    assert "--disable-priority-preemption" in simgpu.launch(asked, "sglang").command
+
+
 def test_the_check_expects_what_is_predicted():
     asked = scenario(SERVED)
     made = simgpu.launch(asked, "vllm")

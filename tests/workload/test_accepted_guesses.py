@@ -45,6 +45,18 @@ def test_defaults_fall_and_meet_a_measured_draft_where_one_rate_does_not():
         assert constant >= length - 1e-9 and (guesses < 6 or constant > 1.15 * length)
 
 
+@pytest.mark.parametrize(("task", "guesses", "length"), [("chat", 10, 3.64), ("mixed", 10, 3.40), ("mixed", 3, 2.69)])
+def test_a_task_moves_the_curve(task, guesses, length):
+    """Mean accepted lengths of an EAGLE-3 draft of Llama 3.1 8B (vllm-project/vllm #26498; of SpecBench, #29845)."""
+    asked = Speculative(draft="llama-3.2-1b", tokens=guesses, task=task)
+    assert speculation_of(ONE, asked, DRAFT).expected == pytest.approx(length, rel=0.05)
+    code = Speculative(draft="llama-3.2-1b", tokens=guesses)
+    assert speculation_of(ONE, asked, DRAFT).expected < speculation_of(ONE, code, DRAFT).expected
+    for more in ({"acceptance": 0.7}, {"draft": "mtp"}):
+        with pytest.raises(InputError, match="task"):
+            Speculative(**{"draft": "llama-3.2-1b", "task": task, **more})
+
+
 @pytest.mark.parametrize(
     ("acceptance", "problem"),
     [

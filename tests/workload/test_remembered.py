@@ -11,7 +11,7 @@ from training_scenarios import CATALOGUE, MODELS, SMALL, cluster
 from simgpu import Inference, MixedStep, OperatorList, Plan, Prefill, Serving, memo, simulate
 from simgpu.hardware.cluster import Cluster
 from simgpu.plan.checks import PLAN_KEYS
-from simgpu.workload.inference.jobs import Images, Speculative
+from simgpu.workload.inference.jobs import Images, Lora, Speculative
 from simgpu.workload.jobs import JOBS
 from simgpu.workload.options import RunOptions
 
@@ -30,7 +30,7 @@ BASES: dict[str, Any] = {
 
 _DEPLOYED = {
     "runtime": "sglang", "precision": "int4", "kv_cache": "fp8", "routing": "power_law_1.2", "offload": 0.5,
-    "memory_share": 0.5, "sequences": 64,
+    "memory_share": 0.5, "sequences": 64, "lora": Lora(rank=8),
 }  # fmt: skip
 FIELDS: dict[str, dict[str, Any]] = {
     "prefill": {"batch": 8, "tokens": 1024},

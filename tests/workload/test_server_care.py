@@ -156,6 +156,62 @@ def test_the_last_class_loses_its_place_first():
     assert lost[0] < lost[1] / 2
 
 
+def mixed_classes(count, rate, seed=4, outputs=(20, 120)):
+    random = Random(seed)
+    for one in poisson(count, rate, seed, prompts=(100, 700), outputs=outputs):
+        one.rank = int(random.random() * 3)
+        yield one
+
+
+TIGHT = replace(RULES, seats=12, blocks=300, policy="priority")
+
+
+@pytest.mark.parametrize("more", [{}, {"mixes": False}, {"reserve": 1.0}, {"reserve": 0.5}, {"chunk": 256}])
+def test_urgent_requests_take_the_places_of_others_and_nothing_is_lost(more):
+    """With pre-emption the first class is as if it were alone in the queue; every request still ends once."""
+    rules = replace(TIGHT, **more)
+    plain = run(mixed_classes(400, 12.0), rules)
+    taken = run(mixed_classes(400, 12.0), replace(rules, preempts=True))
+    for ran in (plain, taken):
+        assert sorted(one.number for one in ran.requests) == list(range(400))
+        assert all(one.pool.free == one.pool.total for one in ran.fleet.replicas)
+    worst = [max(one.first - one.sent for one in ran.requests if not one.rank) for ran in (plain, taken)]
+    assert worst[1] < worst[0]
+    lost = [sum(one.preempted for one in taken.requests if one.rank == rank) for rank in (0, 1, 2)]
+    assert lost[0] <= lost[1] <= lost[2] and lost[2] > 0
+
+
+def test_leaps_are_single_steps_where_urgent_requests_take_places():
+    rules = replace(TIGHT, preempts=True)
+    ends = [[(one.first, one.last, one.preempted) for one in run(mixed_classes(300, 9.0), rules, leaps=leaps).requests]
+            for leaps in (True, False)]  # fmt: skip
+    for one, other in zip(*ends, strict=True):
+        assert one == pytest.approx(other, rel=1e-9)
+
+
+def test_nobody_takes_the_place_of_an_equal():
+    def load():
+        for one in mixed_classes(200, 12.0):
+            one.rank = 0
+            yield one
+
+    first, second = (run(load(), replace(TIGHT, preempts=some)).requests for some in (False, True))
+    assert [one.last for one in first] == [one.last for one in second]
+
+
+def test_an_urgent_request_takes_the_place_in_the_queue_of_the_last():
+    def load():
+        for number, rank in enumerate((1, 1, 1, 0, 1)):
+            one = Request(number, 0.1 * number, 100, 3)
+            one.rank = rank
+            yield one
+
+    ran = run(load(), replace(ONE, policy="priority", preempts=True), SERVICE, care=Care(queue=2))
+    assert sorted(one.number for one in ran.requests) == [0, 1, 3]
+    assert ran.fleet.fates[TURNED_AWAY] == 2 and ran.fleet.lost == {1: 2}
+    assert ran.requests[2].last < ran.requests[0].last < ran.requests[1].last  # it takes the running one's place, too
+
+
 def test_a_cache_swapped_over_a_fast_link_saves_the_prompt():
     def computed(tokens):
         rules = replace(RULES, blocks=200, keeps=False, swap_tokens=tokens, swap_s=1e-9)
@@ -236,7 +292,7 @@ def test_rows_say_what_became_of_requests():
         ({"scaling": {"target": 4.0, "least": 3}}, "3 replicas at least are more than the 1 of plan.dp"),
         ({"scaling": {"target": 4.0, "start": 3.0}}, "start_s"),
         ({"failures": {}}, "every_s"),
-        ({"pools": [{"cluster": "dgx-h100"}], "prefill_replicas": 1}, "leave one of them out|leave none"),
+        ({"pools": [{"cluster": "dgx-h100"}], "prefill_replicas": 1}, "leave none for decodes"),
         ({"pools": [{"cluster": "dgx-h100"}], "scaling": {"target": 4.0}}, "leave one of them out"),
     ],
 )

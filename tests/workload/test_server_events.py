@@ -192,7 +192,7 @@ def test_the_longest_unused_prefix_is_forgotten_first():
 
 def test_a_conversation_finds_what_it_said():
     second = Request(1, 0.0, 400, 10, ((0, 299),))
-    ran = run(iter([Request(0, 0.0, 200, 100, (), (second, 5.0))]))
+    ran = run(iter([Request(0, 0.0, 200, 100, (), ((second, 5.0),))]))
     assert ran.requests[1].hit == 288
     assert ran.requests[1].sent == ran.requests[0].last + 5.0
 
@@ -201,9 +201,10 @@ def test_prefill_apart_with_a_fast_link_has_the_prompts_of_a_server_of_prompts()
     def apart(rate):
         tally, done = Tally(), []
         sides = [[Replica(RULES, Steps(), tally)] for _ in range(2)]
+        how = Transfer(rate, lambda tokens: 1e5 * tokens)
         fleet = Fleet(
             sides[0], LeastRequests(), done.append,
-            apart=Apart(sides[1], LeastRequests(), Transfer(rate, lambda tokens: 1e5 * tokens)),
+            apart=Apart(sides[1], LeastRequests(), {one.engine: how for side in sides for one in side}),
         )  # fmt: skip
         fleet.run(poisson(300, 5.0, 2, outputs=(10, 20)))
         assert all(one.pool.free == one.pool.total for one in fleet.replicas)

@@ -159,7 +159,7 @@ def test_a_delta_holds_what_is_new(tmp_path):
     file = tmp_path / "delta.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     first = next(requests_of(Traffic(trace=str(file), trace_block=4, trace_deltas=True)))
-    second, pause = first.follows
+    ((second, pause),) = first.follows
     assert (first.prompt, second.prompt, pause) == (4, 8, 0.005)
     assert second.path[-1] == (first.number, first.longest)
 

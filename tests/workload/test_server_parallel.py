@@ -217,9 +217,16 @@ def test_steps_run_at_the_next_size_of_a_graph():
 # ---- caches on their way -----------------------------------------------------------------------------
 
 
-def ends(moves):
-    """When transfers of (start, source, target) of 100 tokens of a byte each end, over links of 10 bytes/s."""
-    made, found, moves = Transfers(Transfer(10.0, float)), {}, list(enumerate(moves))
+def ends(moves, others=None):
+    """When transfers of (start, source, target) of 100 tokens of a byte each end, over links of 10 bytes/s.
+
+    `others` are engines whose caches move otherwise.
+    """
+    made, found, moves = (
+        Transfers(dict.fromkeys("abxy", Transfer(10.0, float)) | (others or {})),
+        {},
+        list(enumerate(moves)),
+    )
     while moves or made.next_time < float("inf"):
         if moves and moves[0][1][0] <= made.next_time:
             key, (start, source, target) = moves.pop(0)
@@ -236,6 +243,15 @@ def test_transfers_share_the_links_of_both_ends():
     assert ends([(0.0, "a", "x"), (0.0, "a", "y")]) == [20.0, 20.0]  # out of one
     assert ends([(0.0, "a", "x"), (0.0, "b", "x")]) == [20.0, 20.0]  # into one
     assert ends([(0.0, "a", "x"), (5.0, "a", "y")]) == [15.0, 20.0]
+
+
+def test_a_transfer_goes_at_the_pace_of_the_slower_side():
+    wide = Transfer(10.0, lambda tokens: tokens / 4)  # of an engine of four GPUs
+    assert ends([(0.0, "a", "x")], {"x": wide}) == [10.0]
+    assert ends([(0.0, "a", "x")], {"a": wide}) == [10.0]
+    assert ends([(0.0, "a", "x")], {"a": wide, "x": wide}) == [2.5]
+    assert ends([(0.0, "a", "x"), (0.0, "b", "x")], {"x": wide}) == [10.0, 10.0]
+    assert ends([(0.0, "a", "x")], {"x": Transfer(5.0, float)}) == [20.0]
 
 
 # ---- pools of other GPUs -----------------------------------------------------------------------------
@@ -257,6 +273,43 @@ def test_a_router_sends_more_to_the_faster_pool():
     assert done.gpus == 3 and done.row["gpu"] == "h100-sxm + a100-sxm-80gb"
     slow = simulate("dgx-a100", {key: value for key, value in job.items() if key != "pools"}, "llama-3.1-8b")
     assert done.ttft_99th_s < slow.ttft_99th_s
+
+
+APART = {"kind": "traffic", "rate": 10.0, "requests": 60, "prompt": 500, "output": 40, "runtime": "vllm"}
+
+
+def test_a_pool_of_the_same_gpus_that_decodes_is_prompts_apart():
+    plain = simulate("dgx-h100", {**APART, "prefill_replicas": 1}, "llama-3.1-8b", {"dp": 2})
+    decodes = {"prefill_replicas": 1, "pools": [{"cluster": "dgx-h100", "takes": "decodes"}]}
+    prompts = {"pools": [{"cluster": "dgx-h100", "takes": "prompts"}]}
+    for asked in (decodes, prompts):
+        pooled = simulate("dgx-h100", {**APART, **asked}, "llama-3.1-8b")
+        for name in ("ttft_s", "tpot_99th_s", "gpus", "transfer_s", "busy"):
+            assert pooled.row[name] == pytest.approx(plain.row[name], rel=1e-9), name
+
+
+def test_prompts_are_sooner_ready_on_faster_gpus_and_decodes_by_their_own():
+    def row(cluster, **pool):
+        return simulate("dgx-a100", {**APART, "pools": [{"cluster": cluster, **pool}]}, "llama-3.1-8b").row
+
+    fast, slow = (row(cluster, takes="prompts") for cluster in ("dgx-h100", "dgx-a100"))
+    assert fast["ttft_s"] < slow["ttft_s"] and fast["tpot_s"] == pytest.approx(slow["tpot_s"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"pools": [{"cluster": "dgx-h100", "takes": "decodes"}]}, "no replica takes prompts"),
+        ({"pools": [{"cluster": "dgx-h100", "takes": "prompts"}], "prefill_replicas": 1}, "leave none for decodes"),
+        ({"pools": [{"cluster": "dgx-h100"}, {"cluster": "dgx-h100", "takes": "prompts"}]}, "the same of all"),
+        ({"pools": [{"cluster": "dgx-h100", "takes": "prompt"}]}, "'prompts'"),
+        ({"pools": [{"cluster": "dgx-h100", "takes": "prompts"}], "gateway": {"per_replica": 4}}, "leave it out"),
+    ],
+)
+def test_sides_that_cannot_be_are_refused_in_a_line(asked, says):
+    with pytest.raises(InputError, match=says) as error:
+        simulate("dgx-h100", {**APART, **asked}, "llama-3.1-8b")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

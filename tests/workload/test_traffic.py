@@ -103,10 +103,10 @@ def test_a_change_of_one_stream_leaves_the_others():
 
 def test_turns_of_a_conversation_hold_what_was_said():
     first = next(requests_of(Traffic(rate=1.0, requests=2, turns=3, think_s=2.0, prefix_tokens=100, **BASE)))
-    second, pause = first.follows
+    ((second, pause),) = first.follows
     assert pause == 2.0 and second.prompt == first.prompt + first.output + 500
     assert second.path == (*first.path, (first.number, first.longest))
-    assert second.follows[0].follows is None
+    assert second.follows[0][0].follows == ()
 
 
 def test_traces_are_read_as_they_are(tmp_path):

@@ -78,8 +78,8 @@ def test_sessions_follow_their_answers(tmp_path):
         '{"session_id": "b", "timestamp": 1100, "input_length": 120, "output_length": 5}\n'
     )
     one, other = made(tmp_path, text)
-    assert (one.sent, one.follows[1], one.follows[0].prompt) == (0.0, 2.5, 150)
-    assert (other.sent, other.follows[1], other.follows[0].prompt) == (0.1, pytest.approx(1.0), 120)
+    assert (one.sent, one.follows[0][1], one.follows[0][0].prompt) == (0.0, 2.5, 150)
+    assert (other.sent, other.follows[0][1], other.follows[0][0].prompt) == (0.1, pytest.approx(1.0), 120)
     done = simulate("h100-sxm", {"kind": "traffic", "trace": str(tmp_path / "trace")}, "llama-3.2-1b").served
     first, second, *_ = sorted(done.records)
     assert second[1] == pytest.approx(first[7] + 2.5)

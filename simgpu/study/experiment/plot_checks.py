@@ -23,6 +23,9 @@ Place = tuple[Any, ...]
 
 _SINGLE = ("server", "steps", "topology", "timeline")
 """Kinds that draw one row."""
+MOST_LINES = 8
+"""Lines of a plot that has one for each row."""
+
 _NAMED = ("x", "series", "label")
 _LABELLED = ("curve", "pareto", "parity")
 _ONLY = {
@@ -250,6 +253,16 @@ class ColumnChecks:
         self._alone(plot, place)
         if self.rows[0]["workload"] != "traffic":
             problem = f"a workload of kind {self.rows[0]['workload']} has no requests to follow; expected traffic"
+            raise self.document.error(problem, (*place, "kind"))
+
+    def _turns(self, plot: PlotFields, place: Place) -> None:
+        del plot
+        bad = next((row for row in self.rows if row.get("sessions_ended") is None), None)
+        if bad is not None:
+            problem = "a plot of kind turns needs sessions; expected traffic with turns above 1, or a session"
+            raise self.document.error(problem, (*place, "kind"))
+        if len(self.rows) > MOST_LINES:
+            problem = f"{len(self.rows)} rows; a plot of kind turns has at most {MOST_LINES} lines; expected a where"
             raise self.document.error(problem, (*place, "kind"))
 
     def _alone(self, plot: PlotFields, place: Place) -> None:

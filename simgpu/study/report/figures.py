@@ -73,6 +73,7 @@ _WORDS = {
     "steps": "steps of a server",
     "timeline": "timeline",
     "topology": "load of the links",
+    "turns": "requests by their place in a session",
     "tornado": "which input of the hardware matters",
 }
 """The subject of each kind of plot, for a title where the file gives none."""
@@ -87,7 +88,7 @@ def _several(plot: PlotFields, runs: Sequence[Run], heading: str) -> Any:
     """A figure with a bar or a panel for each run."""
     from simgpu.render.rows import bar_name
 
-    named = [(bar_name(result.row, plot), result) for _, result in runs]
+    named: list[tuple[str, Any]] = [(bar_name(result.row, plot), result) for _, result in runs]
     if plot.kind == "roofline":
         from simgpu.render.roofline import roofline_figure
         from simgpu.study.report.roofs import roofs_of
@@ -98,6 +99,10 @@ def _several(plot: PlotFields, runs: Sequence[Run], heading: str) -> Any:
 
         boards = [(name, result.power_trace(), result.board.levels) for name, result in named if result.board]
         return power_figure(boards, heading)
+    if plot.kind == "turns":
+        from simgpu.render.turns import turns_figure
+
+        return turns_figure([(name, result.served) for name, result in named], heading)
     held = [(name, result) for name, result in named if result.memory]
     if plot.kind == "memory":
         from simgpu.render.memory import memory_figure

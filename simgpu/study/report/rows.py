@@ -14,6 +14,7 @@ from simgpu.operations.money import asked
 from simgpu.render.data import print_csv, print_json
 from simgpu.render.files import written_whole
 from simgpu.render.notes import (
+    adapter_notes,
     context_notes,
     fit_notes,
     memory_notes,
@@ -68,7 +69,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes += fit_notes(misfits(outcome, catalogue))
     notes += tight(outcome)
     notes += doubtful_figures(outcome, catalogue)
-    notes += tier_notes(outcome.rows)
+    notes += tier_notes(outcome.rows) + adapter_notes(outcome.rows)
     notes += idle_gpus(outcome)
     notes += lone_microbatches(outcome)
     notes += versions_of_runtimes(outcome)

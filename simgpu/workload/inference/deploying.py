@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from math import ceil
 
-from simgpu.errors import InputError, shown
+from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
 from simgpu.model.patterns import one_more
 from simgpu.model.quantised import FURTHER
 from simgpu.plan.checks import check_serves
+from simgpu.plan.numerics import adapter_targets
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import PRECISIONS, Precision, as_published, is_gguf, precision_of
 from simgpu.timing.kernels import KernelModel
+from simgpu.workload.inference.adapters import TARGETS, Adapters
 from simgpu.workload.inference.deployment import ROUTING, Deployment
-from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Speculative
-from simgpu.workload.inference.speculation import ACCEPTED, MTP, Speculation
+from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving, Speculative
+from simgpu.workload.inference.speculation import ACCEPTED, BY_TASK, MTP, Speculation
 from simgpu.workload.options import PLAIN, RunOptions
 from simgpu.workload.runtime_files import shipped
 from simgpu.workload.runtimes import Runtime
@@ -56,11 +59,49 @@ def deploy(
         problem = f"{job.sequences} at a time are fewer than the {-(-job.batch // plan.dp)} of a replica's batch"
         raise InputError(problem, key="workload.sequences")
     cache = job.kv_cache or own_cache(config, named, run)
-    return Deployment(
+    made = Deployment(
         config, cluster, plan, precision, run, wide, cache, sums, routing, how.sustained(job), how.algorithm,
         how.protocol, job.offload, limit, job.sequences or 0, job.memory_share,
-        sees=getattr(job, "images", None) is not None,
-    ).shared()  # fmt: skip
+        sees=getattr(job, "images", None) is not None, adapters=_adapters(job, config, run),
+    )  # fmt: skip
+    _check_slots(job, made)
+    return made.shared()
+
+
+def _adapters(job: InferenceJob, config: TransformerConfig, run: Runtime) -> Adapters | None:
+    """The adapters that a job asks for. Raises `InputError` for what an engine does not have."""
+    asked = job.lora
+    if asked is None or not asked.rank:
+        return None
+    if run.style != "fused":
+        problem = f"{run.name} has no slots of adapters here; expected vllm, sglang or trtllm"
+        raise InputError(problem, key="workload.runtime")
+    known = adapter_targets(config)
+    for place, name in enumerate(asked.targets or ()):
+        if name not in known:
+            problem = f"{shown(name)} is no matrix of '{config.name}'; expected some of {_listed(known)}"
+            raise InputError(f"{problem}{nearest(name, known)}", key=f"workload.lora.targets.{place}")
+    targets = tuple(asked.targets) if asked.targets else TARGETS
+    return Adapters(asked.max_rank or asked.rank, asked.max_loras, asked.adapters, asked.rank, asked.exponent, targets)
+
+
+def _check_slots(job: InferenceJob, made: Deployment) -> None:
+    """Raise `InputError` for a batch, or a step, that names more adapters than there are slots."""
+    adapters = made.adapters
+    if adapters is None or job.lora is None:
+        return
+    if isinstance(job, Serving):
+        most = ceil((job.concurrency or 1) / made.plan.dp)
+    else:
+        most = ceil(job.batch / made.plan.dp) if isinstance(job, Inference) else job.decodes + (job.prefill > 0)
+    named = round(adapters.distinct(most))
+    if named > adapters.slots:
+        problem = f"{most} requests at a time name {named} of {adapters.count} adapters"
+        raise InputError(
+            f"{problem}, and a step has at most {adapters.slots}; expected max_loras {named}, or kind traffic, where"
+            " requests wait for a slot",
+            key="workload.lora.max_loras",
+        )
 
 
 HOST_TIMES = ("step_s", "sequence_s", "prompt_s", "between_s", "hop_s", "launch_s")
@@ -173,7 +214,8 @@ def speculation_of(
 
 def _acceptance(asked: Speculative) -> float | tuple[float, ...]:
     """How often guesses are accepted, as asked or as measured of such drafts."""
-    given = ACCEPTED.get(asked.draft, ACCEPTED[""]) if asked.acceptance is None else asked.acceptance
+    usual = ACCEPTED.get(asked.draft, BY_TASK[asked.task or "code"])
+    given = usual if asked.acceptance is None else asked.acceptance
     if isinstance(given, float):
         return given
     key = "workload.speculative.acceptance"

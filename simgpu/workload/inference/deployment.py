@@ -6,6 +6,7 @@ layers share theirs, and equal steps too. Ranks of a stage are alike, one stands
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -40,6 +41,7 @@ from simgpu.timing.gemm_libraries import GGML
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.blocks import Block, BlockCounts, run_block
 from simgpu.workload.inference.direct import DEEPEP, directly, lanes_of
+from simgpu.workload.inference.adapters import ADAPTER_BYTES, Adapters, alone
 from simgpu.workload.inference.lowering import INSIDE, INTEGERS, UNPACKED, kernels_of
 from simgpu.workload.links import Links
 from simgpu.workload.runtimes import Runtime
@@ -139,6 +141,8 @@ class Deployment:
     drafter: Served | None = None  # held beside the model, for which it guesses
     part: bool = False  # a layer of a model whose embedding and head it shares
     sees: bool = False  # prompts hold images: the vision tower is loaded too
+    adapters: Adapters | None = None  # of low rank, that requests name
+    adapted: bool = True  # whether steps have their kernels; their memory is taken all the same
     _steps: Region[Groups, StepTime] = field(default_factory=lambda: Region(REMEMBERED), repr=False, compare=False)
     _blocks: Region[tuple[Any, ...], Block] = field(
         default_factory=lambda: Region(REMEMBERED), repr=False, compare=False
@@ -190,8 +194,44 @@ class Deployment:
         reserve = run.set_aside(self.memory_share, score, every, self.cluster.gpu, self.seats)
         return Served(
             self.config, self.plan, self.precision, self.dtype, self.kv_dtype, self.chunk, reserve, self.offloaded,
-            run.style == "ggml", run.narrower, self.drafter, self.part, self._tower_bytes,
+            run.style == "ggml", run.narrower, self.drafter, self.part, self._tower_bytes, self.slot_bytes,
         )  # fmt: skip
+
+    @cached_property
+    def slot_bytes(self) -> float:
+        """Bytes of the slots of adapters on a rank, of the stage that has most."""
+        return self.adapters.slots * self.adapter_bytes(self.adapters.rank) if self.adapters else 0.0
+
+    def adapter_bytes(self, rank: int) -> float:
+        """Bytes of an adapter of a rank on each GPU, of the stage that has most."""
+        held = [sum(self.adapters.numbers(steps, rank) * count for steps, count in stage)
+                for stage in self._adapted_layers(1)] if self.adapters else [0.0]  # fmt: skip
+        return ADAPTER_BYTES * max(held)
+
+    @property
+    def adapter_matrices(self) -> int:
+        """Matrices of the layers that have adapters."""
+        adapters = self.adapters
+        return sum(count for stage in self._adapted_layers(1) for steps, count in stage for one in steps
+                   if adapters is not None and isinstance(one, Matmul) and one.name in adapters.targets)  # fmt: skip
+
+    def adapters_s(self, tokens: int, distinct: int) -> float:
+        """Seconds of the kernels of adapters in a step of so many tokens, which name so many different ones."""
+        if self.adapters is None:
+            return 0.0
+        each = self._adapted_layers(tokens)
+        made = [(alone(steps, self.adapters, distinct), count) for stage in each for steps, count in stage]
+        return sum(run_block("adapters", one, self.kernels, self.links).seconds * count for one, count in made)
+
+    def _adapted_layers(self, tokens: int) -> list[list[tuple[list[Step], int]]]:
+        """Steps of the layers of each stage with so many tokens, and how many layers are alike."""
+        found = []
+        for layers in self.stages:
+            counts = Counter(self._kinds[layer] for layer in layers)
+            groups = (Group(tokens, 1, 2),)
+            found.append([(list(shard_operators(self._operators(kind, groups, False), self._inner)), count)
+                          for kind, count in counts.items()])  # fmt: skip
+        return found
 
     @property
     def _tower_bytes(self) -> float:
@@ -371,6 +411,10 @@ class Deployment:
         if self.plan.dispatcher == DEEPEP and self.experts.replicas > 1:
             lanes = lanes_of(self.cluster, self.plan.group("experts", 0))
             steps = list(directly(steps, lanes, is_decode(groups)))
+        if self.adapters is not None and self.adapted:
+            sequences = sum(group.count for group in groups)
+            different = min(round(self.adapters.distinct(sequences)), self.adapters.slots, tokens_of(groups))
+            steps = self.adapters.put_beside(steps, max(different, 1))
         count = sum(not isinstance(step, Collective) for step in steps)
         prompts = not is_decode(groups)
         spare = self.runtime.gap_s * count * prompts + (self.runtime.layer_s if _is_layer(operators) else 0.0)

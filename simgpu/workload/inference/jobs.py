@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from simgpu.workload.fields import Routing, Size, Strict
+from simgpu.errors import shown
+from simgpu.workload.fields import MOST_EXPONENT, Routing, Size, Strict, positive
 
 RuntimeName = Annotated[str, Field(min_length=1)]
 """An engine, or one of its versions, of the catalogue that a job runs with: `vllm`, `vllm@0.14`, `llama.cpp@b6327`,
@@ -30,8 +32,72 @@ class Speculative(Strict):
     """Probability of a guess to be accepted if those before it are; or a list, by place, of the share of drafts of
     which that guess is accepted (as vLLM logs it); default: as measured of drafts of that kind
     (`simgpu.workload.inference.speculation.ACCEPTED`)."""
+    task: Literal["code", "chat", "mixed"] | None = None
+    """What is asked for, which moves the default of `acceptance`: code, chat, or a mixture; default: code."""
     precision: str | None = None
     """Of the draft; default: that of the model."""
+
+    @model_validator(mode="after")
+    def _of_a_task(self) -> Speculative:
+        if self.task is not None and self.acceptance is not None:
+            raise ValueError("task moves the default of acceptance, and that is given; leave one of them out")
+        if self.draft == "mtp" and self.task not in (None, "code"):
+            raise ValueError(f"task {self.task} is known of drafts alone, not of mtp; expected acceptance by place")
+        return self
+
+
+def popularity_name(given: object) -> str:
+    """'uniform', or 'zipf_A' with A from 0 to 10."""
+    text = given[:100] if isinstance(given, str) else shown(given)
+    if text == "uniform" or (re.fullmatch(r"zipf_\d+(\.\d+)?", text) and float(text[5:]) <= MOST_EXPONENT):
+        return text
+    raise ValueError(f"{shown(given)} is not known; expected uniform, or zipf_A with A from 0 to {MOST_EXPONENT:g}")
+
+
+class Lora(Strict):
+    """Adapters of low rank, of which each request names one."""
+
+    adapters: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 1
+    """Different adapters."""
+    rank: Annotated[int, Field(strict=True, ge=0, le=4096)] = 16
+    """Rank of each; 0: there are no adapters."""
+    max_rank: Annotated[int, Field(strict=True, gt=0, le=4096)] | None = None
+    """Rank of the slots on the GPUs, at which kernels run (vLLM's max_lora_rank); default: as the adapters."""
+    max_loras: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 1
+    """Slots on the GPUs, and so different adapters of a step at most (vLLM's max_loras, whose default is 1; SGLang's
+    max_loras_per_batch)."""
+    popularity: Annotated[str, BeforeValidator(popularity_name)] = "uniform"
+    """How often each is named: uniform, or zipf_A, as its place to the power of -A."""
+    targets: Annotated[list[str], Field(min_length=1, max_length=20)] | None = None
+    """Matrices that have adapters, by their names in `simgpu explain`; default: those of attention and of dense
+    feed-forward layers. Routed experts have none."""
+    max_cpu_loras: Annotated[int, Field(strict=True, gt=0, le=100_000)] | None = None
+    """Adapters that the host's memory holds, of kind traffic (vLLM's max_cpu_loras); default: all."""
+    disk: Annotated[float, positive("B/s")] | None = None
+    """Bytes/s at which the others are read from disks, of kind traffic."""
+    disk_latency: Annotated[float, positive("s", zero=True)] = 0.0
+    """Seconds until such a read begins."""
+
+    @property
+    def exponent(self) -> float:
+        """The power of a popularity."""
+        return float(self.popularity[5:]) if self.popularity != "uniform" else 0.0
+
+    @model_validator(mode="after")
+    def _holds(self) -> Lora:
+        if self.max_rank is not None and self.rank > self.max_rank:
+            problem = f"adapters of rank {self.rank} are larger than their slots of max_rank {self.max_rank}"
+            raise ValueError(f"{problem}; expected max_rank {self.rank} or more")
+        if self.max_cpu_loras is not None and self.max_cpu_loras < self.max_loras:
+            problem = f"max_cpu_loras {self.max_cpu_loras} is fewer than max_loras {self.max_loras}"
+            raise ValueError(f"{problem}: each adapter on the GPUs is in the host's memory too; expected as many")
+        left_out = self.max_cpu_loras is not None and self.max_cpu_loras < self.adapters
+        if left_out and self.disk is None:
+            problem = f"{self.adapters - (self.max_cpu_loras or 0)} of {self.adapters} adapters are on disks"
+            raise ValueError(f"{problem}; expected disk, the bytes/s that these read")
+        if not left_out and (self.disk is not None or self.disk_latency):
+            raise ValueError("all adapters are in the host's memory; expected max_cpu_loras with disk, or neither")
+        return self
 
 
 class Deployed(Strict):
@@ -52,6 +118,8 @@ class Deployed(Strict):
     """Share of the memory that the engine may take, as its own option means it (`simgpu.workload.runtimes`): vLLM's
     gpu_memory_utilization, SGLang's mem-fraction-static, TensorRT-LLM's free_gpu_memory_fraction; default: as the
     runtime."""
+    lora: Lora | None = None
+    """Adapters of low rank that requests name."""
     sequences: Size | None = None
     """Requests that each replica works on at a time, at most (max_num_seqs, max-running-requests, max_batch_size); an
     engine that tries its largest step at its start sets memory aside for them; default: as the runtime."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from simgpu.errors import InputError
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.speculation import Speculation
+from simgpu.workload.server.class_counts import ClassCount, Limits
 from simgpu.workload.server.fleet import Fleet
 from simgpu.workload.server.jobs import Traffic
 from simgpu.workload.server.load import requests_of
@@ -16,9 +17,10 @@ from simgpu.workload.server.replica import Replica
 from simgpu.workload.server.requests import Request, copy_of
 from simgpu.workload.server.routing import Router
 from simgpu.workload.server.rules import Rules
+from simgpu.workload.server.session import Sessions
 from simgpu.workload.server.setup import fleet_of, load_at, load_of, replicas_of
 from simgpu.workload.server.shards import Count, Dealt, bounds, dealt, expected, in_parallel, parts_of, sample_of
-from simgpu.workload.server.started import check_end, check_traffic, rules_of, steps_for
+from simgpu.workload.server.started import check_end, check_engine, check_traffic, rules_of, steps_for
 from simgpu.workload.server.steps import Steps
 from simgpu.workload.server.tally import Sample, Series, Tally
 
@@ -43,7 +45,7 @@ class Served:
     rules: Rules
     tally: Tally
     replicas: int
-    limits: tuple[float, float, float]
+    classes: list[ClassCount]
     ttft: Sample = field(default_factory=Sample)
     tpot: Sample = field(default_factory=Sample)
     total: Sample = field(default_factory=Sample)
@@ -58,7 +60,6 @@ class Served:
     end: float = 0.0
     last_sent: float = 0.0
     area: float = 0.0
-    urgent: Sample = field(default_factory=Sample)
     fates: Counter[str] = field(default_factory=Counter)
     retries: int = 0
     failures: int = 0
@@ -70,11 +71,14 @@ class Served:
     stride: int = 1
     gpus: int = 0
     places: dict[str, list[float]] = field(default_factory=dict)
+    sessions: Sessions = field(default_factory=Sessions)
 
     def close(self, fleet: Fleet) -> None:
         """Take over what the fleet has counted."""
         self.end = max(self.end, fleet.now)
         self.area, self.fates, self.retries, self.failures = fleet.area, fleet.fates, fleet.retries, fleet.failures
+        for rank, number in fleet.lost.items():
+            self.classes[rank].lost += number
         self.replica_s, self.most_replicas = self.replicas * self.end, self.replicas
         if fleet.scaler is not None:
             self.replica_s, self.most_replicas = fleet.scaler.seconds, fleet.scaler.most
@@ -88,16 +92,16 @@ class Served:
         ttft, total = first - sent, last - sent
         self.ttft.add(ttft)
         self.total.add(total)
-        if not one.rank:
-            self.urgent.add(ttft)
         tpot = 0.0
         if one.output > 1:
             tpot = (last - first) / (one.output - 1)
             self.tpot.add(tpot)
-        self.good += ttft <= self.limits[0] and tpot <= self.limits[1] and total <= self.limits[2]
+        self.good += self.classes[one.rank].add(one, ttft, tpot)
         self.prompts += one.prompt
         self.outputs += one.output
         self.hits += one.hit
+        if one.session is not None:
+            self.sessions.count(one)
         if self.rules.tiers is not None:
             found = self.places.setdefault(one.place, [0, 0.0])
             found[0] += 1
@@ -137,6 +141,9 @@ class Served:
         self.parts = [a + b for a, b in zip(self.parts, other.parts, strict=True)]
         self.records = sorted(self.records + other.records)[:KEPT]
         self.fates += other.fates
+        self.sessions.join(other.sessions)
+        for count, another in zip(self.classes, other.classes, strict=True):
+            count.join(another)
         for name in (
             "replicas",
             "good",
@@ -156,8 +163,8 @@ class Served:
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """TTFT, TPOT, end to end, and TTFT of the first class."""
-        return self.ttft, self.tpot, self.total, self.urgent
+        """TTFT, TPOT, end to end."""
+        return self.ttft, self.tpot, self.total
 
     @property
     def requests(self) -> int:
@@ -247,7 +254,7 @@ def _in_parts(
     steps, dp = steps_for(deployment, job, speculation), deployment.plan.dp
     check_end(job, steps)
     for one in others:
-        check_traffic(one, job)
+        check_engine(one, job)
 
     load_of_ends: list[Request] = []
     if all(task[1:] == tasks[0][1:] for task in tasks) and tasks[0][2] < dp:
@@ -265,7 +272,9 @@ def _in_parts(
         else:
             load = count.over(load_at(job, rules.image_tokens, dealt(job, dp, first, last)))
         plain = job.model_copy(update={"classes": None})  # they have them already
-        return serve_requests(some, plain, rules, steps.scaled(factor), router=Dealt, requests=load)
+        return serve_pools(
+            [(some, rules, steps.scaled(factor))], plain, router=Dealt, requests=load, limits=limits_of(job)
+        )
 
     requests = round(sum(expected(job) * (last - first) / dp for _, first, last in tasks))
     found: list[Served] = in_parallel(work, tasks, requests)
@@ -300,16 +309,20 @@ def serve_requests(
 def serve_pools(
     pools: Sequence[Pool], job: Traffic, leaps: bool = True, router: Callable[[int], Router] | None = None,
     replica: type[Replica] = Replica, requests: Iterable[Request] | None = None,
+    limits: Sequence[Limits] | None = None,
 ) -> Served:  # fmt: skip
-    """Serve the requests of a job by several pools of replicas behind one router."""
+    """Serve the requests of a job by several pools of replicas behind one router.
+
+    `limits` are those of the classes that `requests` have, in place of the job's.
+    """
     tally = Tally()
-    replicas = [one for made, rules, steps in pools for one in replicas_of(made, rules, steps, tally, leaps, replica)]
-    limits = job.ttft_limit_s or 1e30, job.tpot_limit_s or 1e30, job.e2e_limit_s or 1e30
-    served = Served(pools[0][1], tally, len(replicas), limits)
+    made = [(one, replicas_of(one, rules, steps, tally, leaps, replica)) for one, rules, steps in pools]
+    replicas = [one for _, some in made for one in some]
+    served = Served(pools[0][1], tally, len(replicas), [ClassCount(one) for one in limits or limits_of(job)])
     served.stride = max(-(-expected(job) // KEPT), 1)
-    served.gpus = sum(made.plan.world for made, _, _ in pools)
+    served.gpus = sum(one.plan.world for one, _, _ in pools)
     served.blocks = sum(one.pool.total for one in replicas)
-    fleet = fleet_of(pools[0][0], job, replicas, served.add, router)
+    fleet = fleet_of(made, job, served.add, router)
     fleet.run(load_of(job, requests, pools[0][1].image_tokens))
     if not served.requests and not fleet.fates:
         if job.trace is not None:
@@ -320,6 +333,16 @@ def serve_pools(
         raise InputError(f"{problem}; expected a lower rate, or longer limits", key="workload")
     served.close(fleet)
     return served
+
+
+def limits_of(job: Traffic) -> list[Limits]:
+    """The limits of each class of a job, of all requests where it has none."""
+    names = ("ttft_limit_s", "tpot_limit_s", "e2e_limit_s")
+    usual = [getattr(job, name) or 1e30 for name in names]
+    if job.classes is None:
+        return [(usual[0], usual[1], usual[2])]
+    asked = [[getattr(one, name) or other for name, other in zip(names, usual, strict=True)] for one in job.classes]
+    return [(ttft, tpot, total) for ttft, tpot, total in asked]
 
 
 def _listed(fates: Counter[str]) -> str:

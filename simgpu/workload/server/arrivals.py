@@ -17,7 +17,7 @@ from random import Random
 
 from simgpu.workload.server.jobs import Point, Traffic
 
-Session = tuple[float, int]
+Start = tuple[float, int]
 """When a conversation begins, s, and its turns."""
 
 
@@ -28,14 +28,14 @@ def times_of(job: Traffic) -> Iterator[float]:
     return _until(_scaled(job) if job.scaled else _process(job), span_of(job))
 
 
-def sessions_of(job: Traffic) -> Iterator[Session]:
+def sessions_of(job: Traffic) -> Iterator[Start]:
     """When conversations of a job begin, and the turns of each."""
     if job.users:
         return _users(job)
     return zip(times_of(job), repeat(job.turns))
 
 
-def _users(job: Traffic) -> Iterator[Session]:
+def _users(job: Traffic) -> Iterator[Start]:
     """Users who send a turn every `users` / rate seconds, at all stages of their conversations at the start.
 
     As aiperf has it (timing/strategies/user_centric_rate.py): each has a place of its own in the gap, from which a new

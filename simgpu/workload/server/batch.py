@@ -14,6 +14,7 @@ from simgpu.workload.server.pool import Growth, Pool
 from simgpu.workload.server.queues import queue_of
 from simgpu.workload.server.requests import Request
 from simgpu.workload.server.rules import Rules
+from simgpu.workload.server.slots import Slots
 from simgpu.workload.server.tally import Tally
 from simgpu.workload.server.tiers import Keeper, Ticket
 
@@ -43,6 +44,7 @@ class Batch:
         self._seen = 0  # prompts whose images the next step looks at
         self.whole = rules.whole
         self.loading: dict[int, set[Ticket]] = {}  # requests whose tokens come from a tier, and what they wait for
+        self.slots = Slots(rules.adapters) if rules.adapters is not None else None
         if self.keeper is not None:
             self.pool.forgets = self.keeper.forget
 
@@ -81,10 +83,21 @@ class Batch:
             else:
                 request.again += request.left
         self.running[request.number] = request
+        if self.slots is not None:
+            self._load_adapter(request, self.slots)
         if waits:
             self.loading[request.number] = waits
         else:
             self.prompts.append(request)
+
+    def _load_adapter(self, request: Request, slots: Slots) -> None:
+        """The adapter of a request is there with the next step."""
+        seconds = slots.join(request.adapter)
+        self.tally.adapter_joins += 1
+        if seconds:
+            self.moving += seconds
+            self.tally.adapter_loads += 1
+            self.tally.adapter_load_s += seconds
 
     def put_before(self, keeper: Keeper) -> None:
         """Put its cache before tiers."""
@@ -128,9 +141,15 @@ class Batch:
         self.queued += request.tokens
         self.ratio = self.rules.reserve
 
+    def _leave(self, request: Request) -> None:
+        """A request has no place any more."""
+        del self.running[request.number]
+        if self.slots is not None:
+            self.slots.leave(request.adapter)
+
     def _drop(self, request: Request, swaps: bool = False) -> None:
         """A request leaves its place before it is answered."""
-        del self.running[request.number]
+        self._leave(request)
         pool, tokens = self.pool, request.tokens
         if request.left:
             if self.loading.pop(request.number, None) is None:
@@ -227,7 +246,7 @@ class Batch:
 
     def _finish(self, request: Request, held: int) -> None:
         """A request has its last token."""
-        del self.running[request.number]
+        self._leave(request)
         if self.keeper is not None:
             self.keeper.keep(request, held)
         if request.moves:

@@ -9,7 +9,7 @@ a real one would see.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
@@ -51,11 +51,15 @@ OPEN = Clients()
 
 @dataclass(frozen=True)
 class Apart:
-    """Replicas that decode what others computed the prompts of, the router between both, and how caches move."""
+    """Replicas that decode what others computed the prompts of, the router between both, and how caches move.
+
+    transfers
+        How the caches of each engine leave it or come to it.
+    """
 
     decoders: Sequence[Replica]
     router: Router
-    transfer: Transfer
+    transfers: Mapping[Any, Transfer]
 
 
 Event = tuple[float, int, int, Any]
@@ -79,7 +83,7 @@ class Fleet:
         self.takers, self.router, self.report, self.clients = list(replicas), router, report, clients
         self.decoders = list(apart.decoders) if apart else []
         self.second = apart.router if apart else None
-        self.transfers = Transfers(apart.transfer) if apart else None
+        self.transfers = Transfers(apart.transfers) if apart else None
         self.care = care
         self.replicas = [*self.takers, *self.decoders]
         for i, one in enumerate(self.replicas):
@@ -87,11 +91,13 @@ class Fleet:
         self.engines = list(dict.fromkeys(one.engine for one in self.replicas))
         self._places = {engine: i for i, engine in enumerate(self.engines)}
         self.open, self.open_decoders = list(self.takers), list(self.decoders)
-        self.room = max(one.rules.blocks * one.rules.block for one in self.decoders or self.takers)
-        self.alike = len({one.rules.blocks * one.rules.block for one in self.takers}) == 1
+        self.room = max(map(_room, self.decoders or self.takers))
+        self.prompt_room = max(map(_room, self.takers))
+        self.alike = len(set(map(_room, self.takers))) == 1
         self.front = self.takers[0].rules.front_s
         self.area, self.inside, self.most_inside, self.now = 0.0, 0, 0, 0.0
         self.fates: Counter[str] = Counter()
+        self.lost: Counter[int] = Counter()
         self.retries = self.failures = 0
         self.down_s = 0.0
         self.scaler: Any = None
@@ -199,9 +205,10 @@ class Fleet:
         if care.longest and request.prompt + request.output > care.longest:
             self.lose(request, TURNED_AWAY, now)
             return
-        if request.longest > self.room:
+        if request.longest > self.room or request.prompt > self.prompt_room:
             problem = f"request {request.number} of {request.prompt:,} + {request.output:,} tokens is more than the"
-            raise InputError(f"{problem} {self.room:,} tokens of the cache", key="workload")
+            room = self.room if request.longest > self.room else self.prompt_room
+            raise InputError(f"{problem} {room:,} tokens of the cache", key="workload")
         if self.decoders and not request.moves:
             self._outputs[request.number] = request.output
             request.output, request.moves = 1, True
@@ -225,16 +232,26 @@ class Fleet:
         replica = self.router.choose(request, replicas)
         most = self.care.queue
         if most is not None and len(replica.waiting) >= most and not self._idle(replica):
-            self.lose(request, TURNED_AWAY, now)
-            return
+            last = replica.waiting[-1] if replica.rules.preempts and replica.waiting else request
+            if last.rank <= request.rank:
+                self.lose(request, TURNED_AWAY, now)
+                return
+            self._turn_out(last, now)
         self.give(replica, request, now)
 
     def fitting(self, request: Request) -> list[Replica]:
         """Replicas whose cache holds a request; all that are open where none of these does."""
         if self.alike:
             return self.open
-        fits = [one for one in self.open if request.longest <= one.rules.blocks * one.rules.block]
+        fits = [one for one in self.open if request.longest <= _room(one)]
         return fits or self.open
+
+    def _decoder(self, request: Request) -> Replica:
+        """The replica that decodes a request, of those whose cache holds it."""
+        assert self.second is not None
+        tokens = request.prompt + self._outputs.get(request.number, request.output) - 1
+        fits = [one for one in self.open_decoders if tokens <= _room(one)]
+        return self.second.choose(request, fits or self.open_decoders)
 
     def _idle(self, replica: Replica) -> bool:
         return bool(replica.engine.end == inf)
@@ -256,13 +273,13 @@ class Fleet:
 
     def _hand_over(self, request: Request, replica: Replica, now: float) -> None:
         """The prompt of a request is computed: its cache moves to a decoder."""
-        assert self.transfers is not None and self.second is not None
+        assert self.transfers is not None
         request.at = None
         if not self.open_decoders:
             self._drop_prompt(request, replica, now)
             self.lose(request, FAILED, now)
             return
-        target = self.second.choose(request, self.open_decoders)
+        target = self._decoder(request)
         self.transfers.start(
             (request, replica, replica.pool, target), replica.engine, target.engine, request.prompt, now
         )
@@ -291,8 +308,8 @@ class Fleet:
             request.ready, request.moves = True, False
             if target.serves:
                 self.give(target, request, now)
-            elif self.open_decoders and self.second is not None:
-                self.give(self.second.choose(request, self.open_decoders), request, now)
+            elif self.open_decoders:
+                self.give(self._decoder(request), request, now)
             else:
                 self.lose(request, FAILED, now)
 
@@ -325,10 +342,19 @@ class Fleet:
                 self.gate.leave(request)
             return
         if request.last < 0.0:
-            engine = replica.engine
-            before = engine.end
-            replica.abort(request, now)
-            self.touched(engine, before)
+            self._abort(request, replica, now)
+
+    def _abort(self, request: Request, replica: Any, now: float) -> None:
+        engine = replica.engine
+        before = engine.end
+        replica.abort(request, now)
+        self.touched(engine, before)
+
+    def _turn_out(self, request: Request, now: float) -> None:
+        """A request that waits at a replica is turned away for a more urgent one."""
+        replica = request.at
+        self.lose(request, TURNED_AWAY, now)
+        self._abort(request, replica, now)
 
     def lose(self, request: Request, fate: str, now: float) -> None:
         """A request ends without an answer; its client may send it again."""
@@ -342,6 +368,7 @@ class Fleet:
             self._push(again, time)
             return
         self.fates[fate] += 1
+        self.lost[request.rank] += 1
         self._next_of(request, now, follows=fate == CANCELLED)
 
     def _ended(self, request: Request, now: float) -> None:
@@ -351,11 +378,17 @@ class Fleet:
 
     def _next_of(self, request: Request, now: float, follows: bool) -> None:
         """What the client of a request sends when that is over."""
-        if request.follows is not None:
-            following, pause = request.follows
-            if follows:
-                self._send(following, max(now + pause, request.sent + self.clients.gap))
-        elif self.clients.closed:
+        session, goes_on = request.session, False
+        if session is not None:
+            session.inside -= 1
+        for following, pause in request.follows if follows else ():
+            following.awaits -= 1
+            if not following.awaits:
+                goes_on = True
+                if session is not None:
+                    session.inside += 1
+                self._send(following, max(now + pause, request.sent + self.clients.gap, following.sent))
+        if self.clients.closed and not (session.inside if session is not None else goes_on):
             self._send_next(now + self.clients.think)
         if self._held and self.inside < self.clients.limit:
             self._send(self._held.popleft(), now)
@@ -403,3 +436,8 @@ class Fleet:
         self.inside = inside = inside + change
         if inside > self.most_inside:  # noqa: PLR1730 - quicker than max
             self.most_inside = inside
+
+
+def _room(replica: Replica) -> int:
+    """Tokens that the cache of a replica holds."""
+    return replica.rules.blocks * replica.rules.block

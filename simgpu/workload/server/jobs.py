@@ -12,6 +12,7 @@ from simgpu.errors import shown
 from simgpu.workload.fields import Size, Strict
 from simgpu.workload.inference.jobs import Images, Serving
 from simgpu.workload.server.managed import Managed
+from simgpu.workload.server.session_keys import Sessions
 
 Arrivals = Literal[
     "poisson", "gamma", "constant", "burst", "ramp", "stages", "profile", "day", "closed", "trace", "users"
@@ -98,6 +99,9 @@ class Traffic(Managed):
     trace_deltas: bool = False
     """Rows of a session hold what is new: the prompt of a turn is that, behind all that was said before (Dynamo's
     `mooncake-delta`)."""
+    trace_sessions: bool = False
+    """Rows of a trace with `hash_ids` whose prompts go on where an earlier request and its answer end are sent after
+    that answer, not before their own time: conversations and agents of Mooncake's traces as sessions."""
     spread_times: bool = False
     """Requests of a trace that come at one time are spread evenly until the next time in it."""
     lengths_file: Annotated[str, Field(min_length=1)] | None = None
@@ -135,6 +139,8 @@ class Traffic(Managed):
     """Different prefixes, of equal popularity."""
     turns: Size = 1
     """Requests of a conversation, each behind all that was said before; `requests` then counts conversations."""
+    session: Sessions | None = None
+    """What a session has beside turns: a first message, tools, branches, hidden reasoning, pauses that scatter."""
     images: Images | None = None
     """Images of each prompt, for a model that sees: their tokens come beside those of the prompt, behind its prefix."""
     chunk: Size | None = None
@@ -154,7 +160,7 @@ class Traffic(Managed):
     router: RouterName = "round_robin"
     """How requests are dealt to replicas."""
     prefill_replicas: Annotated[int, Field(strict=True, ge=0, le=10**6)] = 0
-    """Of the replicas, those that take prompts alone and pass them on to the others."""
+    """Of the replicas of the scenario's own GPUs, those that take prompts alone and pass them on to the others."""
     ttft_limit_s: Positive | None = None
     """Limit of the time to the first token for `slo_goodput`, s."""
     tpot_limit_s: Positive | None = None
@@ -163,6 +169,11 @@ class Traffic(Managed):
     """Limit of the time to the last token for `slo_goodput`, s."""
     seed: Annotated[int, Field(strict=True, ge=0, le=2**63)] = 0
     """Chooses arrivals, lengths and routes."""
+
+    @property
+    def apart(self) -> bool:
+        """True if prompts and decodes are computed by replicas of their own."""
+        return self.prefill_replicas > 0 or any(one.takes != "all" for one in self.pools or ())
 
     @property
     def process(self) -> str:
@@ -195,6 +206,12 @@ class Traffic(Managed):
     def longest(self) -> int:
         """Tokens of the longest request as far as the means say it; 0 for a trace without them."""
         most = max((one.prompt + one.output for one in self.mix or ()), default=0)
+        if self.session is not None:
+            return (
+                self.prefix_tokens
+                + self.session.context(self.turns, self.prompt or 0, self.output or 0)
+                + (self.output or 0)
+            )
         return self.prefix_tokens + self.turns * ((self.prompt or 0) + (self.output or 0) + most)
 
     def served(self) -> Serving:
@@ -209,6 +226,7 @@ class Traffic(Managed):
             "chunk",
             "sequences",
             "images",
+            "lora",
         )
         kept = {key: getattr(self, key) for key in keys}
         new, output = self.prompt or 1, self.output or 0
@@ -216,6 +234,8 @@ class Traffic(Managed):
             new = round(sum(one.share * one.prompt for one in self.mix))
             output = round(sum(one.share * one.output for one in self.mix))
         prompt = self.prefix_tokens + self.turns * new + (self.turns - 1) * output
+        if self.session is not None:
+            prompt = self.prefix_tokens + self.session.context(self.turns, new, output)
         return Serving(concurrency=1, prompt=max(prompt, 1), output=max(output, 2), **kept)
 
     @model_validator(mode="after")
@@ -272,6 +292,11 @@ class Traffic(Managed):
             _check_range(name, getattr(self, f"{name}_range"), getattr(self, name))
         if self.warmups and (self.turns > 1 or self.trace is not None):
             raise ValueError("warmups are of requests of one turn, whose first prompt they have; leave them out")
+        if self.trace_sessions and (self.trace is None or self.trace_deltas):
+            raise ValueError("trace_sessions says how rows of whole prompts are put together; expected a trace of them")
+        if self.session is not None and (listed or self.mix or self.users or self.warmups):
+            said = "a trace, a mix of kinds, users at a rate, or warmups"
+            raise ValueError(f"session is of lengths that are drawn; leave it out with {said}")
         if self.turns > 1 and listed:
             raise ValueError("turns are of lengths that are drawn; leave trace and lengths_file out")
         return self
@@ -311,7 +336,11 @@ def _check_mix(job: Traffic) -> None:
 
 
 def _check_spreads(job: Traffic) -> None:
-    """Raise `ValueError` for a spread that the lengths of a job cannot have."""
+    """Raise `ValueError` for a spread that lengths cannot have, and for lengths that scatter without a word of how."""
+    said = {"spread", "output_spread", "prompt_range", "output_range"} & job.model_fields_set
+    if job.lengths in ("uniform", "normal", "lognormal") and not said:
+        problem = f"lengths {job.lengths} have no tail without a spread: all would be equal"
+        raise ValueError(f"{problem}; expected spread, such as 0.8, or lengths fixed")
     for name, spread in {"spread": job.spread, "output_spread": job.output_spread or 0.0}.items():
         if spread and job.lengths == "sharegpt":
             raise ValueError(f"{name} {spread:g}: lengths of sharegpt scatter as the data set's; leave it out")

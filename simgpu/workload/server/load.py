@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from itertools import islice
 from random import Random
 
-from simgpu.workload.server.arrivals import Session, sessions_of, span_of, times_of
+from simgpu.workload.server.arrivals import Start, sessions_of, span_of, times_of
 from simgpu.workload.server.jobs import Traffic
 from simgpu.workload.server.lengths import lengths_at, lengths_of
-from simgpu.workload.server.requests import Path, Request
+from simgpu.workload.server.requests import Path, Request, follow
+from simgpu.workload.server.sessions import Maker, behind, joined_to, linked
 from simgpu.workload.server.trace import Row
 from simgpu.workload.server.traced import replayed
 
@@ -48,60 +49,37 @@ def _traced(job: Traffic, images: int) -> Iterator[Request]:
     """Requests of a trace; a session is its first request, which the others follow."""
     shared, number = Random(f"prefixes {job.seed}"), 0
     for session in islice(replayed(job), job.count):
-        first: Request | None = None
-        last: Request | None = None
+        made: list[Request] = []
         for row in session:
-            made = _request(number, row, _prefix(job, shared), images)
+            one = _request(number, row, _prefix(job, shared), images)
             number += 1
-            if last is None:
-                first = made
-            else:
-                last.follows = made, row.pause
+            if job.trace_sessions and made:
+                linked(made[row.parent], one, one.path, 0.0)
+            elif made:
+                last = made[-1]
+                one.sent = session[0].sent
+                follow([last], one, row.pause)
                 if job.trace_deltas:
-                    made.prompt = last.prompt + last.output + row.prompt + images
-                    made.path = (*last.path, (last.number, last.longest))
-            last = made
-        assert first is not None
-        yield first
+                    one.prompt = last.prompt + last.output + row.prompt + images
+                    one.path = (*last.path, (last.number, last.longest))
+            made.append(one)
+        if len(made) > 1:
+            joined_to(made)
+        yield made[0]
 
 
 def _request(number: int, row: Row, prefix: Path, images: int) -> Request:
     """A request of a trace, behind a prefix that the job adds."""
     held = prefix[-1][1] if prefix else 0
-    return Request(number, row.sent, row.prompt + images + held, row.output, _behind(prefix, row.path))
+    return Request(number, row.sent, row.prompt + images + held, row.output, (*prefix, *behind(prefix, row.path)))
 
 
-def _behind(prefix: Path, path: Path) -> Path:
-    """Prefixes behind others: what an equal name stands for is equal only behind the same ones."""
-    if not prefix or not path:
-        return prefix or path
-    name, held = prefix[-1]
-    return (*prefix, *(((name, one), held + end) for one, end in path))
-
-
-def _drawn(job: Traffic, times: Iterator[Session], images: int) -> Iterator[Request]:
-    shared, number, lengths = Random(f"prefixes {job.seed}"), 0, lengths_of(job)
-    prompts = _Prompts(job.distinct, bool(job.mix))
+def _drawn(job: Traffic, times: Iterator[Start], images: int) -> Iterator[Request]:
+    shared, lengths = Random(f"prefixes {job.seed}"), lengths_of(job)
+    prompts = _Prompts(job.distinct, bool(job.mix)) if job.distinct else None
+    maker = Maker(job, images, lambda: next(lengths), prompts.same if prompts else None)
     for sent, turns in times:
-        path = _prefix(job, shared)
-        held = path[-1][1] if path else 0
-        first: Request | None = None
-        last: Request | None = None
-        for turn in range(turns):
-            new, output, known = next(lengths)
-            if prompts.distinct and not turn:
-                new, output, known = prompts.same(new, output)
-            path = _behind(path, known)
-            made = Request(number, sent, held + new + images, output, path)
-            number += 1
-            if last is None:
-                first = made
-            else:
-                last.follows = made, job.think_s
-            last, held = made, made.prompt + made.output
-            path = (*path, (made.number, made.longest))
-        assert first is not None
-        yield first
+        yield maker.session(sent, turns, _prefix(job, shared))
 
 
 def _some(job: Traffic, times: Iterator[float], images: int, places: Iterator[int]) -> Iterator[Request]:
@@ -111,7 +89,7 @@ def _some(job: Traffic, times: Iterator[float], images: int, places: Iterator[in
         path = _prefix(job, shared) if job.prefix_tokens else ()
         if place >= 0:
             held = path[-1][1] if path else 0
-            made = Request(number, sent, held + new + images, output, _behind(path, known))
+            made = Request(number, sent, held + new + images, output, (*path, *behind(path, known)))
             made.at = place
             yield made
 
@@ -119,8 +97,8 @@ def _some(job: Traffic, times: Iterator[float], images: int, places: Iterator[in
 class _Prompts:
     """A data set of so many different prompts, which are sent in turn."""
 
-    def __init__(self, distinct: int | None, pairs: bool) -> None:
-        self.distinct, self._pairs = distinct or 0, pairs
+    def __init__(self, distinct: int, pairs: bool) -> None:
+        self.distinct, self._pairs = distinct, pairs
         self._tokens: list[tuple[int, int]] = []
         self._next = 0
 

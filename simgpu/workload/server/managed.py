@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from simgpu.workload.fields import Size, Strict, positive
 from simgpu.workload.inference.jobs import Deployed, Speculative
@@ -62,7 +62,7 @@ class Failures(Strict):
 
 
 class Pool(Strict):
-    """More replicas of the same model behind the same router, on other GPUs or with another plan."""
+    """More replicas of the same model, on other GPUs or with another plan."""
 
     cluster: Annotated[str, Field(min_length=1)]
     """A cluster or node of the catalogue."""
@@ -74,6 +74,8 @@ class Pool(Strict):
     ep: Size = 1
     precision: str | None = None
     """Default: that of the job."""
+    takes: Literal["all", "prompts", "decodes"] = "all"
+    """What they take: any request, behind the same router; prompts alone, which they pass on; or decodes alone."""
 
 
 class Tier(Strict):
@@ -99,14 +101,38 @@ class Tier(Strict):
         return self
 
 
+class ServiceClass(Strict):
+    """Requests of one class, with limits of its own."""
+
+    share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+    """Of all requests."""
+    ttft_limit_s: Positive | None = None
+    """Limit of its time to the first token, s; default: that of the job."""
+    tpot_limit_s: Positive | None = None
+    """Limit of its time of a token, s; default: that of the job."""
+    e2e_limit_s: Positive | None = None
+    """Limit of its time to the last token, s; default: that of the job."""
+
+
+def _class_of(given: object) -> object:
+    """A number alone is the share of a class."""
+    return {"share": given} if isinstance(given, (int, float)) and not isinstance(given, bool) else given
+
+
 class Managed(Deployed):
     """What `Traffic` says of how its server is run."""
 
     policy: Literal["fcfs", "priority"] = "fcfs"
     """Who is admitted first, and who loses its place last: those that came first, or those of the first class
     (vLLM's --scheduling-policy)."""
-    classes: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1, max_length=100)] | None = None
-    """Shares of the requests by class, the most urgent first; they add up to 1."""
+    preempts: bool = False
+    """With policy priority: a request that finds no place takes that of one of a later class, which is computed again
+    (SGLang's --enable-priority-scheduling); with `max_queue` it takes its place in the queue, too."""
+    classes: (
+        Annotated[list[Annotated[ServiceClass, BeforeValidator(_class_of)]], Field(min_length=1, max_length=100)] | None
+    ) = None
+    """Classes of the requests, the most urgent first: the share of each, or a mapping with limits of its own; shares
+    add up to 1."""
     max_model_len: Size | None = None
     """Tokens of prompt and output: longer requests are turned away, and a cache that does not hold one is refused."""
     max_queue: Count | None = None
@@ -160,10 +186,13 @@ class Managed(Deployed):
 
     @model_validator(mode="after")
     def _classes(self) -> Managed:
-        if self.classes is not None and abs(sum(self.classes) - 1) > 1e-6:
-            raise ValueError(f"classes add up to {sum(self.classes):g}; expected shares that add up to 1")
+        total = sum(one.share for one in self.classes or ())
+        if self.classes is not None and abs(total - 1) > 1e-6:
+            raise ValueError(f"classes add up to {total:g}; expected shares that add up to 1")
         if self.policy == "priority" and self.classes is None:
             raise ValueError("expected classes, the shares of requests by urgency, with policy priority")
+        if self.preempts and self.policy != "priority":
+            raise ValueError("preempts is of urgent requests that take the places of others; expected policy priority")
         kinds = [one.kind for one in self.tiers or ()]
         if kinds != sorted(set(kinds), key=("host", "ssd", "store").index):
             raise ValueError(f"tiers are {', '.join(kinds)}; expected each once, in the order host, ssd, store")
@@ -171,4 +200,9 @@ class Managed(Deployed):
             raise ValueError("tier_chunk and tier_write say how tiers are used; expected tiers")
         if self.pools and (self.speculative or self.scaling):
             raise ValueError("pools of other GPUs have neither drafts nor scaling; leave one of them out")
+        takes = {one.takes == "all" for one in self.pools or ()}
+        if len(takes) > 1:
+            raise ValueError(
+                "some pools take all and some prompts or decodes; expected the same of all: all, or either"
+            )
         return self

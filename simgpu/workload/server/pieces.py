@@ -24,6 +24,8 @@ class Pieces:
     def __init__(
         self, deployment: Deployment, sizes: Sequence[int] = (), speculation: Speculation | None = None
     ) -> None:
+        if deployment.adapters is not None:  # their kernels go by how many are there
+            deployment = replace(deployment.fresh(), adapted=False)
         self.deployment, self.sizes, self.speculation = deployment, sorted(sizes), speculation
         self.guesses = speculation.tokens if speculation else 0
         self.queries = self.guesses + 1
@@ -93,6 +95,10 @@ class Pieces:
         if self.speculation is not None:
             seconds += _attention(self.speculation.drafter.step(self._prompt(new, past)))
         return seconds
+
+    def adapters(self, tokens: int, distinct: int) -> float:
+        """Kernels of so many different adapters beside the matrices, with so many tokens."""
+        return self.deployment.adapters_s(tokens, distinct)
 
     def slowest(self) -> float:
         """Share of a step through all stages of a pipeline that its slowest stage takes."""

@@ -19,6 +19,7 @@ from typing import Any
 from simgpu.workload.server.batch import Batch
 from simgpu.workload.server.requests import Request
 from simgpu.workload.server.rules import Rules
+from simgpu.workload.server.slots import Slots
 from simgpu.workload.server.steps import Steps
 from simgpu.workload.server.tally import Tally
 from simgpu.workload.server.tiers import Ticket
@@ -60,7 +61,7 @@ class Replica(Batch):
             self.last_start = now
             self.plan(now)
             return
-        if self._k > 1 and (not self.blocked or self.waiting[0] is request):
+        if self._k > 1 and (not self.blocked or self.slots is not None or self.waiting[0] is request):
             self.cut(now)
         self.tally.waits(now, self.end)
 
@@ -154,6 +155,8 @@ class Replica(Batch):
         """Count the time of a step."""
         tally = self.tally
         tally.span(start, end, self._state)
+        if self.slots is not None:
+            tally.adapter_s += self.slots.distinct * (end - start)
         if tally.keeps:
             self._kept(start, end)
 
@@ -193,19 +196,30 @@ class Replica(Batch):
         self.blocked = False
         kept = need + int(rules.watermark * rules.blocks) if self.running else need
         while waiting and budget > 0 and not lost:
-            request = waiting[0]
-            if request.arrival > seen:
+            found = waiting[0] if self.slots is None else self._with_slot(seen, self.slots)
+            if found is None or found.arrival > seen:
                 break
+            request = found
             if not self._seat():
+                if self._displace(request, 0):
+                    chunks, budget = self._left(chunks, budget)
+                    continue
                 self.blocked = True
                 break
             tokens = request.tokens
             spare = self._reserved(request) if 0.0 < rules.reserve < 1.0 and self.running else 0
-            hit = pool.admit(request, tokens, request.longest if self.whole else tokens, kept + spare)
+            held = request.longest if self.whole else tokens
+            hit = pool.admit(request, tokens, held, kept + spare)
             if hit < 0:
+                if self._displace(request, pool.size(held) + kept):
+                    chunks, budget = self._left(chunks, budget)
+                    continue
                 self.blocked = True
                 break
-            waiting.popleft()
+            if request is waiting[0]:
+                waiting.popleft()
+            else:
+                waiting.remove(request)
             self.join(request, hit)
             if request.number in self.loading:
                 continue
@@ -213,6 +227,37 @@ class Replica(Batch):
             chunks.append((request, new))
             budget -= new
         return chunks
+
+    def _displace(self, request: Request, blocks: int) -> bool:
+        """Take the place of one of a later class for a request that needs so many blocks; False where that is no use.
+
+        SGLang (managers/schedule_policy.py, preempt_to_schedule) takes the least urgent ones, and only if it helps.
+        """
+        if not self.rules.preempts:
+            return False
+        later = [one for one in self.running.values() if one.rank > request.rank]
+        pool = self.pool
+        if not later or pool.free + sum(pool.size(self._held(one)) for one in later) < blocks:
+            return False
+        self._preempt()
+        return True
+
+    def _held(self, request: Request) -> int:
+        """Tokens for which a request has blocks."""
+        if self.whole:
+            return request.longest
+        return request.tokens if request.left else request.offset + self.tick
+
+    def _left(self, chunks: Chunks, budget: int) -> tuple[Chunks, int]:
+        """The chunks of a step whose requests have kept their places, and what is left of its budget."""
+        kept = [(one, new) for one, new in chunks if one.number in self.running]
+        return kept, budget + sum(new for _, new in chunks) - sum(new for _, new in kept)
+
+    def _with_slot(self, seen: float, slots: Slots) -> Request | None:
+        """The first request that waits and whose adapter has a slot, or could have one."""
+        found = next((one for one in self.waiting if one.arrival <= seen and slots.has_room(one.adapter)), None)
+        self.blocked = self.blocked or found is None
+        return found
 
     def _reserved(self, request: Request) -> int:
         """Blocks that stay free for outputs when a request is admitted."""
@@ -232,7 +277,12 @@ class Replica(Batch):
             self.pool.take(self.growth.needed(self.tick, self._brings))
         self._k = 1
         self._take_moves()
-        self.end = self.now + self.steps.mixed(*self.sizes()) + self.moved + self._seen * self.rules.look_s
+        mixed = (
+            self.steps.mixed(*self.sizes())
+            if self.slots is None
+            else self.steps.mixed(*self.sizes(), adapters=self.slots.distinct)
+        )
+        self.end = self.now + mixed + self.moved + self._seen * self.rules.look_s
         self._seen = 0
 
     def _take_moves(self) -> None:
@@ -262,15 +312,13 @@ class Replica(Batch):
     def _plan_decodes(self, seen: float) -> None:
         """A step of decodes, or a leap over several."""
         n, tick = self.n, self.tick
-        limit, start, slope = self.steps.line(n, self.held + n)
+        limit, start, slope = self._line(n, self.held + n)
         self._t, self._b = start + slope * (self.held + n), slope * n
         most = 1
         waiting = self.waiting
         self.moved, self.moving = self.moving, 0.0
         self._t += self.moved
-        pending = self.moved or (
-            waiting and (waiting[0].arrival > seen or 0.0 < self.rules.reserve < 1.0 or not self.blocked)
-        )
+        pending = self.moved or (waiting and (self._unseen(seen) or 0.0 < self.rules.reserve < 1.0 or not self.blocked))
         if self.leaps and not pending:
             most = self.finishing[0][0] - tick
             bend = (limit - self.held) // n
@@ -281,6 +329,18 @@ class Replica(Batch):
                 most = growth.lasts(tick, most, free)
         self._k = most
         self.end = self.now + (most * self._t + self._b * (most * (most - 1) // 2))
+
+    def _unseen(self, seen: float) -> bool:
+        """True if a request waits that the scheduler could take, and has not seen."""
+        if self.slots is None:
+            return self.waiting[0].arrival > seen
+        return any(one.arrival > seen for one in self.waiting)
+
+    def _line(self, n: int, held: int) -> tuple[int, float, float]:
+        """The line of decodes, with those of the adapters that run."""
+        return (
+            self.steps.line(n, held) if self.slots is None else self.steps.line(n, held, adapters=self.slots.distinct)
+        )
 
     def _seconds(self, k: int) -> float:
         return k * self._t + self._b * (k * (k - 1) // 2)

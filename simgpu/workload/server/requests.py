@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from simgpu.workload.server.session import Session
 
 Path = tuple[tuple[Any, int], ...]
 """Prefixes that a prompt shares with others, outermost first: the name of each, and the token at which it ends."""
@@ -18,7 +21,15 @@ class Request:
     path
         Prefixes that it shares with others.
     follows
-        The next request of the same conversation and the pause before it; None at the end.
+        The requests of the same session that its answer lets go, each with the pause before it; none at the end.
+    awaits
+        Answers for which it waits: one, or those of all branches that it brings together again.
+    session, turn
+        The session that it is part of, None if it stands alone, and its place in that.
+    hidden
+        Of its output the first tokens, which its user does not see.
+    adapter
+        The adapter that it names; -1: none.
     arrival, admitted, first, last
         When it reaches the engine, joins a step for the first time, has its first and its last token.
     made, hit, again, preempted
@@ -41,17 +52,20 @@ class Request:
     """
 
     __slots__ = (
-        "admitted", "again", "arrival", "at", "attempt", "blocks", "extra", "failures", "fate", "first", "follows",
-        "hit", "interfered", "last", "left", "lost", "made", "moves", "number", "offset", "output", "path",
-        "place", "preempted", "prompt", "rank", "ready", "sent", "tried",
+        "adapter", "admitted", "again", "arrival", "at", "attempt", "awaits", "blocks", "extra", "failures", "fate",
+        "first", "follows", "hidden", "hit", "interfered", "last", "left", "lost", "made", "moves", "number", "offset",
+        "output", "path", "place", "preempted", "prompt", "rank", "ready", "sent", "session", "tried", "turn",
     )  # fmt: skip
 
     def __init__(
         self, number: int, sent: float, prompt: int, output: int, path: Path = (),
-        follows: tuple[Request, float] | None = None,
+        follows: tuple[tuple[Request, float], ...] = (),
     ) -> None:  # fmt: skip
         self.number, self.sent, self.prompt, self.output = number, sent, prompt, output
         self.path, self.follows = path, follows
+        self.session: Session | None = None
+        self.turn = self.hidden = 0
+        self.awaits, self.adapter = 1, -1
         self.arrival = self.tried = sent
         self.rank = self.attempt = self.failures = 0
         self.fate = self.place = ""
@@ -80,10 +94,29 @@ class Request:
         self.ready, self.at = False, None
 
 
+def family_of(first: Request) -> Iterator[Request]:
+    """A request and all that follow it, each once."""
+    seen, next_ones = {first.number}, [first]
+    while next_ones:
+        one = next_ones.pop()
+        yield one
+        for following, _ in one.follows:
+            if following.number not in seen:
+                seen.add(following.number)
+                next_ones.append(following)
+
+
+def follow(before: Sequence[Request], one: Request, pause: float) -> None:
+    """Let a request wait for the answers to all of some, and a pause after them."""
+    one.awaits = len(before)
+    for each in before:
+        each.follows = (*each.follows, (one, pause))
+
+
 def copy_of(request: Request) -> Request:
     """The same request before it is sent, dealt to the same replica."""
     made = Request(request.number, request.sent, request.prompt, request.output, request.path)
-    made.rank, made.at = request.rank, request.at
+    made.rank, made.at, made.adapter = request.rank, request.at, request.adapter
     return made
 
 
@@ -91,4 +124,6 @@ def again_of(request: Request, number: int, tried: float) -> Request:
     """The same request sent again by its client, which counts from when it sent it first."""
     made = Request(number, request.sent, request.prompt, request.output, request.path, request.follows)
     made.tried, made.attempt, made.rank = tried, request.attempt + 1, request.rank
+    made.session, made.turn = request.session, request.turn
+    made.hidden, made.adapter = request.hidden, request.adapter
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from simgpu.workload.server.slots import Loading
 from simgpu.workload.server.tiers import Levels
 
 
@@ -36,6 +37,8 @@ class Rules:
         Tokens of the images of each prompt, and seconds of the vision tower for them in the step that begins it.
     policy
         Who is admitted first: 'fcfs', or 'priority': those of the most urgent class.
+    preempts
+        Whether a request that finds no place takes that of one of a later class.
     brings, queries
         Tokens that a sequence gets in a step on average, and tokens of it that are computed: more than 1 where a draft
         guesses.
@@ -43,6 +46,8 @@ class Rules:
         Tokens of caches that the host's memory takes in, and seconds of a token on the way there or back.
     tiers
         What is behind the prefix cache.
+    adapters
+        Slots of adapters, and how they are loaded.
     """
 
     chunk: int
@@ -61,11 +66,13 @@ class Rules:
     image_tokens: int = 0
     look_s: float = 0.0
     policy: str = "fcfs"
+    preempts: bool = False
     brings: float = 1.0
     queries: int = 1
     swap_tokens: int = 0
     swap_s: float = 0.0
     tiers: Levels | None = None
+    adapters: Loading | None = None
 
     @property
     def whole(self) -> bool:

@@ -53,17 +53,19 @@ def expected(job: Traffic) -> int:
 
 def parts_of(job: Traffic, replicas: int, together: int = 1) -> int:
     """Parts in which a load is served: 1 where replicas have to do with each other."""
-    alone = job.router in ("round_robin", "random") and together == 1 and job.turns == 1 and not job.retries
+    alone = job.router in ("round_robin", "random") and together == 1 and not job.retries
+    alone = alone and job.turns == 1 and job.session is None
     free = (job.rate is not None or job.stages is not None) and not job.users
     held = (
         job.pools
         or job.tiers
         or job.max_concurrency
-        or job.prefill_replicas
+        or job.apart
         or job.scaling
         or job.failures
         or job.gateway
         or job.warmups
+        or job.lora
     )
     return PARTS if alone and free and not held and replicas >= PARTS and expected(job) >= LARGE else 1
 

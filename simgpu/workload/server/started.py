@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from math import exp
+from math import exp, inf
 from typing import Any
 
 from simgpu.errors import InputError
+from simgpu.plan.parallelism import Plan
 from simgpu.plan.serving_memory import cache_bytes, cache_tokens
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.speculation import Speculation
@@ -13,8 +14,9 @@ from simgpu.workload.inference.vision import look, pictures_of
 from simgpu.workload.server.jobs import MOST_REQUESTS, Traffic
 from simgpu.workload.server.pieces import Pieces
 from simgpu.workload.server.rules import Rules
+from simgpu.workload.server.slots import Loading
 from simgpu.workload.server.steps import Steps, steps_of
-from simgpu.workload.server.tier_rules import levels_of
+from simgpu.workload.server.tier_rules import host_copy_s, levels_of
 
 
 def steps_for(deployment: Deployment, job: Traffic, speculation: Speculation | None = None) -> Steps:
@@ -64,9 +66,11 @@ def rules_of(deployment: Deployment, job: Traffic, speculation: Speculation | No
         image_tokens=images,
         look_s=look(deployment, pictures).seconds if pictures else 0.0,
         policy=job.policy,
+        preempts=job.preempts,
         brings=pieces.brings,
         queries=pieces.queries,
         **_swap(deployment, job),
+        adapters=_loading(deployment, job),
         tiers=levels_of(deployment, job, steps_for(deployment, job, speculation)) if job.tiers else None,
     )
 
@@ -83,28 +87,52 @@ def _swap(deployment: Deployment, job: Traffic) -> dict[str, Any]:
     return {"swap_tokens": int(job.swap_bytes / each), "swap_s": each / rate}
 
 
+def _loading(deployment: Deployment, job: Traffic) -> Loading | None:
+    """How adapters come to the GPUs: a copy for each half of each matrix of a layer, over the host link of each GPU."""
+    adapters, asked = deployment.adapters, job.lora
+    if adapters is None or asked is None:
+        return None
+    size = deployment.adapter_bytes(adapters.own)
+    copies = 2 * deployment.adapter_matrices
+    host_s = copies * host_copy_s(deployment, size / copies)
+    read = asked.disk_latency + size * deployment.plan.world / deployment.plan.dp / (asked.disk or inf)
+    return Loading(adapters.slots, min(asked.max_cpu_loras or adapters.count, adapters.count), host_s, read)
+
+
 def check_traffic(deployment: Deployment, job: Traffic) -> None:
     """Raise `InputError` (key only) for a server that is not modelled request by request."""
+    check_engine(deployment, job)
+    plan, together, prompts = deployment.plan, deployment.experts.replicas, job.prefill_replicas
+    if together > 1 and (prompts % together or plan.dp % together):
+        problem = f"{prompts} of {plan.dp} replicas: {together} share experts and step together"
+        raise InputError(f"{problem}; expected a multiple of {together}", key="workload.prefill_replicas")
+    taken = {takes: sum(one.dp for one in job.pools or () if one.takes == takes) for takes in ("prompts", "decodes")}
+    if (prompts and plan.dp - prompts + taken["decodes"] <= 0) or prompts > plan.dp:
+        problem = f"{prompts} of {plan.dp} replicas leave none for decodes; expected fewer"
+        raise InputError(problem, key="workload.prefill_replicas")
+    if job.apart and not prompts + taken["prompts"]:
+        problem = "no replica takes prompts; expected prefill_replicas of the scenario's own, or a pool that takes them"
+        raise InputError(problem, key="workload.pools")
+    if job.clients is not None and job.clients < plan.dp:
+        raise InputError(f"{plan.dp} replicas are more than {job.clients} clients", key="plan.dp")
+    _check_operators(deployment, job)
+
+
+def check_engine(deployment: Deployment, job: Traffic) -> None:
+    """Raise `InputError` (key only) for an engine, or one of a pool, that is not modelled request by request."""
     plan, run = deployment.plan, deployment.runtime
     if run.style != "fused":
         problem = f"{run.name} does not batch continuously; expected vllm, sglang or trtllm"
         raise InputError(problem, key="workload.runtime")
     together = deployment.experts.replicas
+    if deployment.adapters is not None:
+        _check_adapters(plan, job, together)
     if plan.pp > 1 and together > 1:
         problem = f"{plan.pp} stages of replicas that share experts are not followed request by request; expected 1"
         raise InputError(problem, key="plan.pp")
     if job.images is not None and (plan.pp > 1 or together > 1):
         problem = "images are not followed through stages, or through replicas that step together"
         raise InputError(f"{problem}; leave them out", key="workload.images")
-    if together > 1 and (job.prefill_replicas % together or plan.dp % together):
-        problem = f"{job.prefill_replicas} of {plan.dp} replicas: {together} share experts and step together"
-        raise InputError(f"{problem}; expected a multiple of {together}", key="workload.prefill_replicas")
-    if job.prefill_replicas >= plan.dp and job.prefill_replicas:
-        problem = f"{job.prefill_replicas} of {plan.dp} replicas leave none for decodes; expected fewer"
-        raise InputError(problem, key="workload.prefill_replicas")
-    if job.clients is not None and job.clients < plan.dp:
-        raise InputError(f"{plan.dp} replicas are more than {job.clients} clients", key="plan.dp")
-    _check_operators(deployment, job)
 
 
 LEAST = 1e-3
@@ -126,6 +154,22 @@ def check_end(job: Traffic, steps: Steps) -> None:
         raise InputError(f"{problem}: hardly any would be answered, in no time", key="workload.failures.every_s")
 
 
+def _check_adapters(plan: Plan, job: Traffic, together: int) -> None:
+    """Raise `InputError` (key only) for a server whose adapters are not followed."""
+    held = (
+        (plan.pp > 1, "stages of a pipeline"),
+        (together > 1, "replicas that step together"),
+        (job.apart, "prompts apart from decodes"),
+        (bool(job.pools), "pools of other GPUs"),
+        (job.speculative is not None, "drafts"),
+        (job.warmups > 0, "warmups"),
+    )
+    for there, what in held:
+        if there:
+            problem = f"adapters are not followed with {what}; leave one of both out"
+            raise InputError(problem, key="workload.lora")
+
+
 def _check_operators(deployment: Deployment, job: Traffic) -> None:
     """Raise `InputError` (key only) for operators that contradict each other."""
     scaling, dp = job.scaling, deployment.plan.dp
@@ -133,12 +177,12 @@ def _check_operators(deployment: Deployment, job: Traffic) -> None:
         if scaling.least > dp:
             problem = f"{scaling.least} replicas at least are more than the {dp} of plan.dp, which are the most"
             raise InputError(problem, key="workload.scaling.least")
-        if job.prefill_replicas or deployment.experts.replicas > 1:
+        if job.apart or deployment.experts.replicas > 1:
             problem = "replicas that belong together, as prompts and decodes apart or shared experts do, do not scale"
             raise InputError(f"{problem} one by one; leave it out", key="workload.scaling")
-    if job.gateway is not None and job.prefill_replicas:
+    if job.gateway is not None and job.apart:
         problem = "requests with prompts apart go to two replicas, of which a gateway counts one"
         raise InputError(f"{problem}; leave it out", key="workload.gateway")
-    if job.pools and job.prefill_replicas:
-        problem = "prompts apart are of the scenario's own replicas, and pools of other GPUs take any request"
-        raise InputError(f"{problem}; leave one of them out", key="workload.pools")
+    if job.prefill_replicas and any(one.takes == "all" for one in job.pools or ()):
+        problem = "prompts are apart, and a pool takes all; expected takes: prompts or decodes of each pool"
+        raise InputError(problem, key="workload.pools")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import partial
 
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.speculation import Speculation
@@ -100,11 +101,12 @@ class Steps:
         self._experts = Curve(pieces.experts)
         self._head = Curve(pieces.head, finest=8)
         self._drafts = Curve(pieces.drafts, finest=8)
+        self._adapters: dict[int, Curve] = {}
         self._shared = pieces.deployment.experts.replicas > 1
         self._decode_attention: dict[tuple[int, int], float] = {}
         self._prompt_attention: dict[tuple[int, int], float] = {}
         self._chunks: dict[Chunk, float] = {}
-        self._lines: dict[tuple[int, int, int], tuple[Line, ...]] = {}
+        self._lines: dict[tuple[int, int, int, int], tuple[Line, ...]] = {}
 
     def scaled(self, factor: float) -> Steps:
         """The same steps, of which the GPU's times are `factor` times as long."""
@@ -114,15 +116,15 @@ class Steps:
 
     # ---- what a server asks --------------------------------------------------------------------------
 
-    def line(self, n: int, held: int, rows: int = 0) -> Line:
+    def line(self, n: int, held: int, rows: int = 0, adapters: int = 0) -> Line:
         """The line on which a step of n decodes lies that then hold `held` tokens together.
 
-        `rows` are those of the largest rank, to which the others are padded (0: n).
+        `rows` are those of the largest rank, to which the others are padded (0: n); they name so many `adapters`.
         """
         place = (held // n).bit_length()
-        lines = self._lines.get((n, place, rows))
+        lines = self._lines.get((n, place, rows, adapters))
         if lines is None:
-            lines = self._lines[n, place, rows] = self._make(n, place, rows or n)
+            lines = self._lines[n, place, rows, adapters] = self._make(n, place, rows or n, adapters)
         for one in lines:
             if held <= one[0]:
                 return one
@@ -133,9 +135,11 @@ class Steps:
         _, start, slope = self.line(n, held)
         return start + slope * held
 
-    def mixed(self, n: int, held: int, chunks: Sequence[Chunk]) -> float:
+    def mixed(self, n: int, held: int, chunks: Sequence[Chunk], adapters: int = 0) -> float:
         """Seconds of a step with chunks of prompts, beside n decodes that then hold `held` tokens together."""
         gpu, host, tokens = self._own(n, held, chunks)
+        if adapters:
+            gpu += self.factor * self._beside(tokens, adapters)
         if self._shared:
             gpu += self.factor * self._experts.at(tokens)
         return self._with_host(gpu, host)
@@ -174,15 +178,26 @@ class Steps:
     def _with_host(self, gpu: float, host: float) -> float:
         return (max(gpu, host) if self._hides else gpu + host) + self._between_s
 
-    def _make(self, n: int, place: int, rows: int) -> tuple[Line, ...]:
+    def _beside(self, tokens: int, adapters: int) -> float:
+        """Seconds of the kernels of so many different adapters, between the nodes around that number."""
+        nodes = _nodes_of(adapters)
+        values = []
+        for one in nodes:
+            if one not in self._adapters:
+                self._adapters[one] = Curve(partial(self.pieces.adapters, distinct=one), finest=8)
+            values.append(self._adapters[one].at(tokens))
+        share = (adapters - nodes[0]) / (nodes[1] - nodes[0]) if len(nodes) > 1 else 0.0
+        return values[0] * (1 - share) + values[-1] * share
+
+    def _make(self, n: int, place: int, rows: int, adapters: int) -> tuple[Line, ...]:
         """Lines of n decodes whose mean context lies between two powers of two, cut where the host takes over."""
-        lines, brings = self._cycles(n, place, rows), self._brings
+        lines, brings = self._cycles(n, place, rows, adapters), self._brings
         return tuple((end, start / brings, slope / brings) for end, start, slope in lines) if brings > 1 else lines
 
-    def _cycles(self, n: int, place: int, rows: int) -> tuple[Line, ...]:
+    def _cycles(self, n: int, place: int, rows: int, adapters: int) -> tuple[Line, ...]:
         """Lines of whole steps."""
         low, high = 1 << max(place - 1, 0), 1 << place
-        rest = self._decodes(rows)
+        rest = self._decodes(rows) + (self._beside(rows, adapters) if adapters else 0.0)
         first, last = (self.factor * (rest + self._attention(n, one)) for one in (low, high))
         slope = (last - first) / (high - low) / n
         start = first - slope * low * n

@@ -194,7 +194,9 @@ class Tally:
         self.made = self.computed = self.hits = self.preemptions = self.most_used = 0
         self.steps: list[Step] = []
         self.loaded: Counter[str] = Counter()  # tokens of prompts by kind of tier
-        self.loads, self.load_s, self.loaded_bytes = 0, 0.0, 0.0
+        self.loads, self.load_s, self.loaded_bytes, self.written_bytes = 0, 0.0, 0.0, 0.0
+        self.adapter_joins, self.adapter_loads, self.adapter_load_s = 0, 0, 0.0
+        self.adapter_s = 0.0  # different adapters of steps, times seconds
 
     @property
     def keeps(self) -> bool:

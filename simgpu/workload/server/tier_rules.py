@@ -31,7 +31,7 @@ def levels_of(deployment: Deployment, job: Traffic, steps: Steps) -> Levels | No
     chunk = job.tier_chunk
     each = cache_bytes(deployment.served, chunk)  # of a GPU
     size = each * deployment.plan.tp
-    seconds = _copy_s(deployment, each)
+    seconds = host_copy_s(deployment, each)
     tokens = max(job.prefix_tokens or job.served().prompt, chunk)
     computed = _prompt_s(steps, tokens, deployment.chunk)
     levels, notes = [], []
@@ -55,7 +55,7 @@ def _level(tier: Tier, size: float) -> Level:
     return Level(tier.kind, chunks, tier.bandwidth or inf, tier.latency, tier.kind == "store")
 
 
-def _copy_s(deployment: Deployment, size: float) -> float:
+def host_copy_s(deployment: Deployment, size: float) -> float:
     """Seconds of a copy of so many bytes from host memory to each of the GPUs of a node at a time."""
     cluster = deployment.cluster
     node, port = cluster.node, cluster.gpu.host_link
@@ -79,7 +79,7 @@ def _check(deployment: Deployment, job: Traffic) -> None:
         (plan.pp > 1, "stages of a pipeline"),
         (plan.cp > 1, "caches split over ranks"),
         (deployment.experts.replicas > 1, "replicas that step together"),
-        (job.prefill_replicas > 0, "prompts apart from decodes"),
+        (job.apart, "prompts apart from decodes"),
         (bool(job.pools), "pools of other GPUs"),
         (not keeps, "a server without prefix cache"),
         (state_bytes(deployment.served) > 0, "models that keep a state in place of a cache"),

@@ -2,8 +2,9 @@
 
 A tier keeps chunks of sequences, the longest unused are dropped first and of a sequence its end first. What a request
 does not find on the GPU it looks for there, tier by tier; it holds its place and its blocks while that is loaded, and
-other requests go on meanwhile (vLLM, v1/core/sched: WAITING_FOR_REMOTE_KVS). Loads are fluid flows: those of a replica
-share its host link, those of a tier its bandwidth.
+other requests go on meanwhile (vLLM, v1/core/sched: WAITING_FOR_REMOTE_KVS). Loads and writes are fluid flows: those of
+a replica share its host link, each kind in its direction, and those of a tier its bandwidth, both kinds together. What
+is written at once is there when it has arrived; what the GPU drops stays on it until then.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from simgpu.workload.server.requests import Request
 
 @dataclass(frozen=True)
 class Level:
-    """A tier: chunks that it holds, bytes/s that it reads (infinite: the host link is the limit), s until it begins.
+    """A tier: chunks, bytes/s that it reads and writes (infinite: the host link is the limit), s until a load begins.
 
     `shared`: one for all replicas, else one for each.
     """
@@ -91,6 +92,17 @@ class Ticket:
         self.flows = 0
 
 
+class Write:
+    """Chunks on their way to a tier: by name, how many of the first ones; `life` is that of the engine they are of."""
+
+    __slots__ = ("chunks", "flows", "keeper", "level", "life")
+
+    def __init__(self, keeper: Keeper, level: int) -> None:
+        self.keeper, self.level, self.life = keeper, level, keeper.life
+        self.chunks: dict[Any, int] = {}
+        self.flows = 0
+
+
 class Keeper:
     """The tiers as one replica sees them."""
 
@@ -98,6 +110,8 @@ class Keeper:
         self.levels, self.shelves, self.replica, self.loads = levels, shelves, replica, loads
         self._arriving: dict[Any, Ticket] = {}
         self._computed: dict[Any, int] = {}
+        self._going: dict[tuple[int, Any], int] = {}  # chunks that are being written, by tier and name
+        self.life = 0  # how often the engine has failed
 
     # ---- what there is -------------------------------------------------------------------------------
 
@@ -128,22 +142,55 @@ class Keeper:
 
     def keep(self, request: Request, tokens: int) -> None:
         """The first `tokens` tokens of a request are computed."""
-        for name, first, last in reversed(list(self.segments(request, tokens))):
-            if self.levels.at_once:
-                for shelf in self.shelves:
-                    shelf.put(name, last - first)
-            else:
-                self._computed[name] = max(self._computed.get(name, 0), last - first)
+        parts = [(name, last - first) for name, first, last in reversed(list(self.segments(request, tokens)))]
+        if self.levels.at_once:
+            for level in range(len(self.shelves)):
+                self._write(level, parts)
+        else:
+            for name, count in parts:
+                self._computed[name] = max(self._computed.get(name, 0), count)
 
     def forget(self, name: Any) -> None:
         """The GPU takes room from what is known by a name: it goes to the first tier, and what has to go there on."""
-        moving = [(name, self._computed.pop(name, 0))]
-        for shelf in self.shelves:
-            moving = [one for name, count in moving for one in shelf.put(name, count)]
+        count = self._computed.pop(name, 0)
+        if count and self.shelves:
+            self._write(0, [(name, count)])
+
+    def _write(self, level: int, parts: list[tuple[Any, int]]) -> None:
+        """Write those chunks to a tier that it does not have; touch the others."""
+        shelf, write, new = self.shelves[level], Write(self, level), 0
+        gone: list[tuple[Any, int]] = []
+        for name, count in parts:
+            known = shelf.kept.get(name, 0)
+            there = max(known, self._going.get((level, name), 0))
+            if known:
+                shelf.put(name, known)
+            if count > there:
+                new += count - there
+                if self.levels.at_once:
+                    self._going[level, name] = write.chunks[name] = count
+                else:  # the GPU keeps it until it has arrived
+                    gone += shelf.put(name, count)
+        if new:
+            self.replica.tally.written_bytes += new * self.levels.size
+            self.loads.write(write, self.levels.levels[level], new, self.replica.now)
+        if gone and level + 1 < len(self.shelves):
+            self._write(level + 1, gone)
+
+    def written(self, write: Write) -> None:
+        """Chunks have come to a tier."""
+        shelf = self.shelves[write.level]
+        if write.life != self.life:
+            return
+        for name, count in write.chunks.items():
+            if self._going.get((write.level, name)) == count:
+                del self._going[write.level, name]
+            shelf.put(name, count)
 
     def fail(self) -> None:
         """The engine is gone, and with it what it kept in the host's memory."""
-        self._arriving, self._computed = {}, {}
+        self._arriving, self._computed, self._going = {}, {}, {}
+        self.life += 1
         for level, shelf in zip(self.levels.levels, self.shelves, strict=True):
             if level.kind == "host":
                 shelf.kept.clear()
@@ -180,8 +227,11 @@ class Keeper:
                 self.loads.start(ticket, level, tokens, now)
         return hit + sum(found), waits
 
-    def arrived(self, ticket: Ticket, now: float) -> None:
-        """A load is over."""
+    def arrived(self, ticket: Ticket | Write, now: float) -> None:
+        """A load or a write is over."""
+        if isinstance(ticket, Write):
+            self.written(ticket)
+            return
         for name in ticket.names:
             if self._arriving.get(name) is ticket:
                 del self._arriving[name]
@@ -213,12 +263,17 @@ class Loads:
         else:
             self._flow(ticket, level, tokens, now)
 
-    def _flow(self, ticket: Ticket, level: Level, tokens: int, now: float) -> None:
+    def write(self, write: Write, level: Level, chunks: int, now: float) -> None:
+        """Chunks flow to a tier."""
+        write.flows += 1
+        self._flow(write, level, chunks * write.keeper.levels.chunk, now, "from GPUs")
+
+    def _flow(self, ticket: Ticket | Write, level: Level, tokens: int, now: float, link: str = "to GPUs") -> None:
         """A flow is as large as the seconds for which it has the host link of its replica to itself."""
         keeper, network = ticket.keeper, self._network
         levels = keeper.levels
         seconds = tokens / levels.chunk * levels.seconds
-        route, counts = [self._link(("host", keeper.replica.number), 1.0)], [1.0]
+        route, counts = [self._link((link, keeper.replica.number), 1.0)], [1.0]
         if level.rate < inf:
             owner = "all" if level.shared else keeper.replica.number
             route.append(self._link((level.kind, owner), level.rate))
@@ -227,9 +282,10 @@ class Loads:
         network.start((ticket, self._flows), route, seconds, counts)
         network.solve(now)
 
-    def finish(self) -> list[Ticket]:
-        """What has been loaded at `next_time`."""
-        now, over = self._network.next_time, []
+    def finish(self) -> list[Ticket | Write]:
+        """What has been loaded or written at `next_time`."""
+        now = self._network.next_time
+        over: list[Ticket | Write] = []
         done = self._network.finish(now)
         self._network.solve(now)
         for ticket, _ in done:

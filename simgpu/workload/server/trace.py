@@ -28,7 +28,8 @@ class Row(NamedTuple):
     """A request of a trace.
 
     `sent` is in s from the first row on, `pause` the seconds after the answer to the request before it in its session;
-    `path` are the prefixes it shares with others, `line` its place in the file.
+    `path` are the prefixes it shares with others, `line` its place in the file, `parent` the place in its session of
+    the request that it continues.
     """
 
     sent: float
@@ -38,6 +39,7 @@ class Row(NamedTuple):
     session: str | None = None
     pause: float = 0.0
     line: int = 0
+    parent: int = 0
 
 
 NAMES: Mapping[str, tuple[str, ...]] = {

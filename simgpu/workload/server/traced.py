@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import inf
 from random import Random
 
@@ -24,7 +24,10 @@ def replayed(job: Traffic) -> Iterator[Session]:
     if first is None:
         return
     rows = _chained(first, rows)
-    sessions = _by_session(rows, job.trace) if first.session is not None else ([row] for row in rows)
+    if job.trace_sessions:
+        sessions = _by_prefix(rows, job)
+    else:
+        sessions = _by_session(rows, job.trace) if first.session is not None else ([row] for row in rows)
     if job.spread_times:
         sessions = _spread(sessions)
     random, whole = Random(f"share {job.seed}"), job.duration_s or inf
@@ -33,7 +36,11 @@ def replayed(job: Traffic) -> Iterator[Session]:
         if sent > whole:
             return
         if sent >= 0 and (job.trace_share == 1 or random.random() < job.trace_share):
-            yield [row._replace(sent=sent, pause=row.pause * job.time_scale) for row in session]
+            yield [
+                row._replace(sent=sent + (row.sent - session[0].sent) * job.time_scale,
+                             pause=row.pause * job.time_scale)
+                for row in session
+            ]  # fmt: skip
 
 
 def _chained(first: Row, rest: Iterator[Row]) -> Iterator[Row]:
@@ -49,6 +56,43 @@ def _by_session(rows: Iterator[Row], file: str) -> Iterator[Session]:
             raise InputError(f"more than {MOST_SESSIONS:,} rows with sessions; expected fewer", file=file)
         found.setdefault(row.line if row.session is None else row.session, []).append(row)
     yield from sorted(found.values(), key=lambda session: session[0].sent)
+
+
+def _by_prefix(rows: Iterator[Row], job: Traffic) -> Iterator[Session]:
+    """Rows whose prompts begin with the prompt and leave room for the answer of an earlier one are of its session.
+
+    A row is known by the last whole block of its prompt that no row before it had; the longest prompt that another one
+    begins with is what it continues. Two that continue the same one are branches.
+    """
+    assert job.trace is not None
+    found: list[Session] = []
+    owners: dict[object, tuple[int, int]] = {}  # the place of a session, and of a row in it
+    seen: set[object] = set()
+    for number, row in enumerate(rows):
+        if number >= MOST_SESSIONS:
+            raise InputError(f"more than {MOST_SESSIONS:,} rows with sessions; expected fewer", file=job.trace)
+        if not row.path:
+            raise InputError("has no hash_ids, by which rows of a session are known", file=job.trace, line=row.line)
+        names = [name for name, end in row.path if end % job.trace_block == 0]
+        known = (owners[name] for name in reversed(names) if name in owners)
+        before = next((one for one in known if _goes_on(found, one, row)), None)
+        if before is None:
+            place = len(found), 0
+            found.append([row])
+        else:
+            session = found[before[0]]
+            place = before[0], len(session)
+            session.append(row._replace(parent=before[1]))
+        if names and names[-1] not in seen:
+            owners[names[-1]] = place
+        seen.update(names)
+    yield from found
+
+
+def _goes_on(found: Sequence[Session], place: tuple[int, int], row: Row) -> bool:
+    """True if a prompt has room for the whole of an earlier request and its answer."""
+    before = found[place[0]][place[1]]
+    return row.prompt >= before.prompt + before.output
 
 
 def _spread(sessions: Iterator[Session]) -> Iterator[Session]:

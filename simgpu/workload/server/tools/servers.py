@@ -24,7 +24,7 @@ _SPECULATES = (
     "is not modelled by this flag; expected --set workload.speculative.draft=mtp, or a model of the catalogue, and "
     ".tokens=N"
 )
-_LORA = "LoRA is not modelled; leave it out"
+_LORA = "expected --set workload.lora={adapters: N, rank: R, max_loras: SLOTS}, since a command does not say how many"
 
 
 def _types(given: Given, meant: Meant, flags: Mapping[str, tuple[str, Mapping[str, str]]]) -> None:
@@ -244,7 +244,7 @@ SGLANG = Tool(
         "--enable-mixed-chunk": "steps of prompts and decodes together are not modelled for SGLang; leave it out",
         "--enable-lora": _LORA, "--lora-paths": _LORA, "--dllm-algorithm": "diffusion models are not modelled",
         "--enable-two-batch-overlap": "is not modelled; leave it out",
-        "--enable-hierarchical-cache": "caches in host memory are not modelled; leave it out",
+        "--enable-hierarchical-cache": "expected --set workload.tiers=[{kind: host, size: ...}]",
         "--disaggregation-mode": "expected --set workload.prefill_replicas=N for prompts apart",
         "--enable-eplb": "is not modelled; leave it out",
         "--cpu-offload-gb": "expected --set workload.offload=SHARE of the layers' weights",
