@@ -190,6 +190,11 @@ class Plan(Ranks):
         values=NAMED["balance"],
         absent=STACK,
     )
+    redundant_experts: int | None = of_plan(
+        None,
+        "inference: copies of popular experts, over all ranks of ep; experts are then placed by their loads (EPLB)",
+        absent="none, and experts are placed by chance",
+    )
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():  # numbers of numpy are numbers too

@@ -13,7 +13,7 @@ from simgpu.model.lengths import graph_by_length, weighted
 from simgpu.plan.checks import check_fits_model, check_trains
 from simgpu.plan.numerics import DTYPES, NARROW, PROJECTIONS, Numerics, adapter_targets
 from simgpu.plan.parallelism import Plan
-from simgpu.workload.fields import Routing, Size, Strict
+from simgpu.workload.fields import Routing, Size, Strict, check_shares
 from simgpu.workload.frameworks import Framework
 
 
@@ -227,6 +227,7 @@ class Training(Strict):
         if self.routing != "balanced" and config.experts == 1:
             problem = f"{shown(self.routing)}: '{config.name}' has no experts; expected balanced"
             raise InputError(problem, key="workload.routing")
+        check_shares(self.routing, config.experts)
         self._check_adapters(config)
         return config
 
