@@ -24,12 +24,12 @@ from simgpu.simulation.result import Result
 from simgpu.workload.post_training import FEW_ENGINES, PostTraining
 from simgpu.workload.server.jobs import Traffic
 
-SLOWER = 1.3
+SLOWER = 1.2
 """Factor on the upper end (P90) of a step that is generated: see docs/post-training.md."""
 
 LOGPROB_S = 35e-6
-"""Host time of a token whose log-probability the engine returns: vllm-project/vllm pull request 9880, in which 131,550
-tokens take 26.9 s with them and 22.3 s without."""
+"""Host time of a token whose log-probability the engine returns, in the loop of an engine that has no process of its
+own: vllm-project/vllm pull request 9880, in which 131,550 tokens take 26.9 s with them and 22.3 s without."""
 
 BALANCE = "early"
 """What balances experts unless a plan says it: a trained router on other data, whose loss is off, as NeMo RL has it
@@ -158,7 +158,7 @@ def _gpus(job: PostTraining, plan: Plan, cluster: Cluster) -> tuple[int, bool]:
 
 @dataclass(frozen=True)
 class Runs:
-    """What was simulated: training, a teacher's training, and rollouts (the second and third at the ends of a spread)."""
+    """What was simulated: training, a teacher's, and rollouts (the second and third at the ends of a spread)."""
 
     trained: Result
     taught: Result | None
@@ -186,7 +186,7 @@ def _phases(job: PostTraining, plan: Plan, cluster: Cluster, model: TransformerC
     sleep = 0.0 if job.generation.gpus else sleep_s(row, served.row, host)
     return Phases(
         took[0], tail, min(served.row["busy"], 1.0), logprob, reference, job.reward_s, training,
-        refit_s(plan, cluster, 2.0 * model.parameters, job), sleep, other, lengths,
+        refit_s(plan, cluster, model, job), sleep, other, lengths,
     )  # fmt: skip
 
 
@@ -200,7 +200,7 @@ def _forward(trained: Result, plan: Plan) -> float:
 def _rollout(job: PostTraining, served: Result, engines: int) -> float:
     """Seconds of a generation: of a burst to its last answer, in a steady state for the answers of a step."""
     row = served.row
-    host = job.answers * job.output / engines * LOGPROB_S if job.generation.logprobs else 0.0
+    host = job.answers * job.output / engines * LOGPROB_S if job.generation.logprobs and not job.asynchronous else 0.0
     if not job.steady:
         return float(row["duration_s"]) + host
     return float(job.answers / (row["requests_per_s"] * engines / row["dp"])) + host

@@ -12,6 +12,7 @@ from typing import Any
 
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
+from simgpu.model.config import TransformerConfig, is_moe
 from simgpu.plan.parallelism import Plan
 from simgpu.simulation.result import Result
 from simgpu.timing.collectives import collective_time
@@ -21,6 +22,18 @@ STATES_RATE = 4.3e9
 """Bytes/s at which a GPU's states go to the host and come back, all GPUs of a node at a time: copies of single tensors
 to pageable memory, far below the link. NVIDIA-NeMo/RL pull request 1404 saves 12 s of Qwen3-30B-A3B on 16 training GPUs
 (twice 22.9 GB of Adam's states) and 9 s of Qwen3-235B-A22B on 128 (twice 22.0 GB): 3.8 and 4.9 GB/s."""
+
+
+TENSOR_S = 0.48e-3
+"""Host time of each tensor that is handed to an engine on the same GPUs, one after another. NVIDIA-NeMo/RL pull request
+3294: 6.1 s more for Qwen3-30B-A3B than for Nemotron 3 Nano, which has as many bytes in 12,800 tensors less. Left out:
+DeepSeek-V3 35 s (pull request 638; 36.7 with this), Qwen3-235B-A22B 18.4 s (22.7), Qwen3.5-35B-A3B 11.9 s by mbridge
+(ISEEKYAN/Megatron-LM pull request 85; 15.5); trainers without buckets take 1 ms and more (verl-project/verl issue 5311).
+"""
+
+NOT_EXPERTS = 9
+"""Tensors of a layer beside its experts, in a checkpoint: four of attention, two to four norms, the router or three of
+its MLP."""
 
 
 def host_rate(cluster: Cluster) -> float:
@@ -39,15 +52,26 @@ def sleep_s(trained: Mapping[str, Any], served: Mapping[str, Any], host: float) 
     return float(2 * states / min(STATES_RATE, host) + 2 * served["weights_bytes_per_gpu"] / host)
 
 
-def refit_s(plan: Plan, cluster: Cluster, size: float, job: PostTraining) -> float:
-    """Seconds for weights of so many bytes: made into those of the engine while they cross the links."""
+def tensors_of(model: TransformerConfig) -> int:
+    """Tensors of a checkpoint of the model: each matrix of each expert is one."""
+    experts = sum(count for kind, count in model.layer_kinds() if is_moe(kind)) * model.experts
+    return NOT_EXPERTS * model.layers + experts * (3 if model.gated else 2)
+
+
+def refit_s(plan: Plan, cluster: Cluster, model: TransformerConfig, job: PostTraining) -> float:
+    """Seconds for weights in 16 bits: made into those of the engine while they cross the links.
+
+    To GPUs of the engine's own they go packed; on shared GPUs the host hands over one tensor after another.
+    """
+    size = 2.0 * model.parameters
     ranks = min(plan.tp * plan.pp * max(1, plan.ep // plan.tp if plan.ep > plan.tp else 1), plan.world)
     if job.generation.gpus:
         ranks = min(plan.world + job.generation.gpus, cluster.gpu_count)
     links = size / cluster.gpu.memory.bandwidth.si * 2
     if ranks > 1:
         links = float(collective_time(cluster, "all_gather", range(ranks), [int(size)]).seconds[0])
-    return max(links, size / job.refit_rate)
+    handed = 0.0 if job.generation.gpus else TENSOR_S * tensors_of(model)
+    return max(links, size / job.refit_rate) + handed
 
 
 def check_refit(trained: Result, served: Result, apart: bool) -> None:

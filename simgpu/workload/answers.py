@@ -3,7 +3,8 @@
 Logs of trainers print the mean of the answers after they were cut, and either the share that was cut (`clip_ratio` of
 verl, `truncation rate` of NeMo RL) or the longest one. With the limit these fix the two numbers of the law:
 
-    mean cut at L = exp(m + s^2 / 2) N((ln L - m) / s - s) + L (1 - N((ln L - m) / s)),   share cut = 1 - N((ln L - m) / s)
+    mean cut at L = exp(m + s^2 / 2) N((ln L - m) / s - s) + L (1 - N((ln L - m) / s))
+    share cut = 1 - N((ln L - m) / s)
 """
 
 from __future__ import annotations

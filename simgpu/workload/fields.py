@@ -41,14 +41,16 @@ def positive(dimension: str, zero: bool = False) -> Any:
 
 
 def routing_name(given: object) -> str:
-    """'balanced', 'random', 'zipf_A', 'power_law_A' or 'popularity_A' with A from 0 to 10, or a number of each expert."""
+    """'balanced', 'random', 'zipf_A', 'power_law_A' or 'popularity_A', A from 0 to 10, or a number of each expert."""
     if isinstance(given, (list, tuple)):
         return _shares(given)
     text = given if isinstance(given, str) else shown(given)
     if text in ("balanced", "random") or re.fullmatch(r"shares(_[\d.e+-]+){2,}", text):
         return text
     if not re.fullmatch(r"(zipf|power_law|popularity)_\d+(\.\d+)?", text):
-        known = "balanced, random, or zipf_A, power_law_A or popularity_A with A from 0 to 10, or the load of each expert"
+        known = (
+            "balanced, random, or zipf_A, power_law_A or popularity_A with A from 0 to 10, or the load of each expert"
+        )
         raise ValueError(f"{shown(given)} is not known; expected {known}")
     if float(text.rpartition("_")[2]) > MOST_EXPONENT:
         raise ValueError(f"{shown(given)}: the exponent is not a number from 0 to {MOST_EXPONENT:g}")

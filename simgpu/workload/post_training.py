@@ -1,4 +1,4 @@
-"""A step of post-training of a language model: answers are generated, judged, and trained on; or given, and trained on."""
+"""A step of post-training of a language model: answers are generated, judged and trained on, or given."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ Algorithm = Literal["grpo", "dapo", "ppo", "distillation", "dpo", "sft"]
 
 GIVEN = ("dpo", "sft")
 """Algorithms whose answers are given: nothing is generated."""
+
+ASYNC_SEATS, ASYNC_CHUNK = 128, 2048
+"""Sequences, and new tokens of a step, of vLLM's engine without a server: AsyncLLM.from_engine_args says a context that
+the larger defaults of a GPU are not listed for, so that those of config/scheduler.py hold
+(vllm-project/vllm, engine/arg_utils.py, `_set_default_max_num_seqs_and_batched_tokens_args`)."""
 
 FEW_ENGINES = 8
 """Engines that are followed where all are in the same steady state; the others are like them."""
@@ -45,6 +50,9 @@ class Generation(Strict):
     chunk: Size | None = None
     logprobs: bool = True
     """The engine returns the log-probability of each token, as trainers ask for; Python handles each on the host."""
+    asynchronous: bool | None = None
+    """The engine is a process of its own that takes requests one by one (`async_engine` of NeMo RL, `async` rollout of
+    verl); default: where answers are partial or stale, which need one. Its loop does not wait for log-probabilities."""
 
     def plan(self, gpus: int) -> Plan:
         """Its plan on so many GPUs. Raises `InputError`."""
@@ -158,6 +166,12 @@ class PostTraining(Training):
         return self.algorithm not in GIVEN
 
     @property
+    def asynchronous(self) -> bool:
+        """True if the engine is a process of its own, as it must be where answers are partial or stale."""
+        own = self.generation.asynchronous
+        return self.partial or self.staleness > 0 if own is None else own
+
+    @property
     def steady(self) -> bool:
         """True where engines never run dry: answers of several steps are on their way."""
         return self.partial or self.staleness > 1
@@ -232,6 +246,8 @@ class PostTraining(Training):
             for name in ("runtime", "precision", "kv_cache", "memory_share", "sequences", "chunk")
             if (value := getattr(self.generation, name)) is not None
         }
+        if self.asynchronous and self.generation.runtime.partition("@")[0] == "vllm":
+            made = {"sequences": ASYNC_SEATS, "chunk": ASYNC_CHUNK, **made}
         law, limit, requests = self.lengths_law(end), self.tokens - self.prompt, self.answers
         load: dict[str, Any] = {"arrivals": "burst", "requests": requests}
         if self.steady:

@@ -1,5 +1,7 @@
 """Experts placed by their loads: nothing is lost, more copies never make the busiest rank busier, even loads stay."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ LOADS = st.lists(st.floats(0, 1000), min_size=8, max_size=64).map(lambda loads: 
 @given(loads=LOADS, more=st.integers(0, 6))
 def test_more_copies_never_make_the_busiest_rank_busier(loads, more):
     sums = [busiest_placed(loads, 4, 4 * copies).sum() for copies in range(more + 1)]
-    assert all(later <= sooner * (1 + 1e-9) for sooner, later in zip(sums, sums[1:], strict=False))
+    assert all(later <= sooner * (1 + 1e-9) for sooner, later in pairwise(sums))
     assert sums[-1] >= sum(loads) / 4 * (1 - 1e-9)
     room = (len(loads) + 4 * more) // 4
     assert len(busiest_placed(loads, 4, 4 * more)) == room
@@ -42,7 +44,8 @@ def test_copies_even_out_a_deployment_at_the_price_of_their_memory():
     job = {"kind": "inference", "batch": 2048, "prompt": 512, "output": 16, "routing": "zipf_0.8"}
     plan = {"dp": 16, "ep": 16}
     by_chance, placed = (
-        simgpu.simulate("dgx-h100-ib", job, "qwen3-30b-a3b", {**plan, **more}) for more in ({}, {"redundant_experts": 32})
+        simgpu.simulate("dgx-h100-ib", job, "qwen3-30b-a3b", {**plan, **more})
+        for more in ({}, {"redundant_experts": 32})
     )
     assert placed.tpot_s < by_chance.tpot_s
     assert placed.ttft_s < by_chance.ttft_s

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 import simgpu
 from simgpu import InputError
+from simgpu.catalog import usual_catalogue
+from simgpu.simulation.post_training_moves import TENSOR_S, tensors_of
 from simgpu.workload.answers import cut_mean, cut_share, with_cut, with_spread
 
 JOB = {
@@ -123,9 +125,30 @@ def test_a_spread_between_two_widens_the_interval_of_generation():
 
 def test_weights_take_at_least_as_long_as_the_trainer_makes_them():
     one = step()
-    assert step(refit_rate="1 GB/s").refit_s == pytest.approx(2 * 1.2358e9 / 1e9, rel=0.01)
+    handed = 9 * 16 * TENSOR_S
+    assert step(refit_rate="1 GB/s").refit_s - handed == pytest.approx(2 * 1.2358e9 / 1e9, rel=0.01)
     assert step(refit_rate="900 GB/s").refit_s <= one.refit_s
     assert step(generation={"tp": 2, "logprobs": False}).rollout_s < one.rollout_s
+
+
+def test_on_shared_gpus_each_tensor_takes_its_time_too():
+    """A refit hands over the bytes of all weights, whatever the split; experts are many small tensors."""
+    shared = step(refit_rate="1 GB/s")
+    apart = step(generation={"tp": 2, "gpus": 4}, staleness=1, refit_rate="1 GB/s")
+    assert shared.refit_s - apart.refit_s == pytest.approx(9 * 16 * TENSOR_S, rel=1e-9)
+    wider = step(plan={"tp": 2, "dp": 2, "micro_batch": 1}, refit_rate="1 GB/s")
+    assert wider.refit_s == pytest.approx(shared.refit_s, rel=1e-12)
+    small, large = (usual_catalogue().model(name) for name in ("qwen3-30b-a3b", "deepseek-v3"))
+    assert 18_432 < tensors_of(small) < 1.1 * 18_867  # the index of the checkpoint lists as many
+    assert 44_544 < tensors_of(large) < 1.1 * 46_000
+
+
+def test_an_engine_of_its_own_process_does_not_wait_for_log_probabilities():
+    apart = {"tp": 2, "gpus": 4}
+    bare = step(generation={**apart, "logprobs": False}, staleness=1)
+    assert step(generation=apart, staleness=1).rollout_s == pytest.approx(bare.rollout_s, rel=1e-12)
+    alone = step(generation={"tp": 2, "asynchronous": True, "sequences": 1024, "chunk": 8192})
+    assert alone.rollout_s == pytest.approx(step(generation={"tp": 2, "logprobs": False, "chunk": 8192}).rollout_s)
 
 
 def test_more_steps_on_their_way_keep_engines_fuller():
