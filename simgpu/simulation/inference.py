@@ -27,12 +27,13 @@ from simgpu.plan.serving_memory import (
     most_sequences,
     serving_memory,
 )
+from simgpu.simulation.inference_apart import apart_row
 from simgpu.timing.uncertainty import RunSpread, WholeRun, distance_of, run_spread
 from simgpu.workload.execution import Execution
 from simgpu.workload.inference.deploying import deploy, speculation_of
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.generation import Generation, Run, generate, prefill_runs
-from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving
+from simgpu.workload.inference.jobs import Apart, Inference, InferenceJob, MixedStep, Serving
 from simgpu.workload.inference.open_load import serve_at_rate
 from simgpu.workload.inference.serving import Load, serve
 from simgpu.workload.inference.timeline import timeline_of
@@ -61,6 +62,8 @@ def infer(
         key = "prefill" if isinstance(job, MixedStep) else "prompt"
         job = job.model_copy(update={key: getattr(job, key) + pictures.tokens})
     deployment = deploy(cluster, job, model, plan, run, how)
+    if isinstance(job, MixedStep) and job.apart is not None:
+        return _apart(deployment, job, job.apart, how.require_fit)
     if isinstance(job, MixedStep):
         return _mixed(deployment, job, how.require_fit, pictures)
     if isinstance(job, Inference):
@@ -183,8 +186,25 @@ def _mixed(deployment: Deployment, job: MixedStep, require_fit: bool, pictures: 
         **held(deployment, memory, sequences, tokens),
     }
     row["total_tokens_per_s"] = (job.prefill * plan.dp + job.decodes) / seconds
+    if job.decodes:
+        row["output_tokens_per_s_per_gpu"] = job.decodes / seconds / plan.world
     if pictures is not None and seen is not None:
         row |= {"image_tokens": pictures.tokens, "vision_s": seen.seconds}
+    row |= _ends(deployment, row, runs)
+    return Inferred(timeline_of(runs, []), memory, row)
+
+
+def _apart(deployment: Deployment, job: MixedStep, asked_for: Apart, require_fit: bool) -> Inferred:
+    """One step of decodes whose experts are on GPUs of their own."""
+    done, memory, columns = apart_row(deployment, job, asked_for, require_fit)
+    runs = [Run(done.step, 1, done.seconds, 1.0)]
+    given = asked(deployment, prefill=0, past=0, decodes=job.decodes, context=job.context)
+    sides = zip(done.step.stages, (deployment.plan, Plan(dp=done.expert_gpus)), strict=True)
+    alone = [(Run(replace(done.step, stages=(made,)), 1, done.seconds), plan) for made, plan in sides]
+    made = [products_of([run], plan) for run, plan in alone]
+    flop, each = sum(one.flops for one in made), 1 / done.seconds / done.gpus
+    rates = {"flop": flop, "flop_per_s_per_gpu": flop * each, "mfu": sum(one.seconds for one in made) * each}
+    row = {**given, **columns, **rates}
     row |= _ends(deployment, row, runs)
     return Inferred(timeline_of(runs, []), memory, row)
 

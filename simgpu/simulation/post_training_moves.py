@@ -27,9 +27,8 @@ to pageable memory, far below the link. NVIDIA-NeMo/RL pull request 1404 saves 1
 TENSOR_S = 0.48e-3
 """Host time of each tensor that is handed to an engine on the same GPUs, one after another. NVIDIA-NeMo/RL pull request
 3294: 6.1 s more for Qwen3-30B-A3B than for Nemotron 3 Nano, which has as many bytes in 12,800 tensors less. Left out:
-DeepSeek-V3 35 s (pull request 638; 36.7 with this), Qwen3-235B-A22B 18.4 s (22.7), Qwen3.5-35B-A3B 11.9 s by mbridge
-(ISEEKYAN/Megatron-LM pull request 85; 15.5); trainers without buckets take 1 ms and more (verl-project/verl issue 5311).
-"""
+DeepSeek-V3 35 s (pull request 638; 36.7 with this), Qwen3-235B-A22B 18.4 s (22.7), Qwen3.5-35B-A3B 11.9 s with mbridge
+(ISEEKYAN/Megatron-LM pull request 85; 15.5). Others without buckets take over 1 ms (verl-project/verl issue 5311)."""
 
 NOT_EXPERTS = 9
 """Tensors of a layer beside its experts, in a checkpoint: four of attention, two to four norms, the router or three of

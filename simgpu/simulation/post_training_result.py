@@ -60,7 +60,7 @@ class PostTrainingResult(Result):
     other_s: float
     """Between the phases: rows that are padded, shipped, judged by how much better than others they are (s)."""
     idle_share: float
-    """Share of the GPUs' time in which they neither generate nor train (share)."""
+    """Share of the GPUs' time in which they do not work (post-training, decodes whose experts are apart) (share)."""
     tokens_per_s: float
     """Tokens taken in per second, all GPUs; absent for a list of operators (tokens/s)."""
     tokens_per_s_p10: float

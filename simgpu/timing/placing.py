@@ -29,7 +29,7 @@ def parted(distribution: str) -> tuple[str, int]:
     return base, int(copies) if mark else 0
 
 
-def busiest_placed(loads: Sequence[float], ranks: int, copies: int) -> Array:
+def busiest_placed(loads: Sequence[float] | Array, ranks: int, copies: int) -> Array:
     """Tokens of each slot of the busiest rank, sorted downwards, where experts with these loads are placed.
 
     Slots are the experts and their copies; `ranks` divides them. Further copies never make the busiest rank busier.

@@ -75,6 +75,7 @@ KNOWN = "balanced, random, power_law_A, popularity_A, zipf_A or the share of eac
 def _popular(distribution: str, topk: int, experts: int) -> tuple[float, ...]:
     """The chance of each expert to be visited by a token, by Zipf's law or as counted. Raises `ValueError`."""
     kind, _, rest = distribution.partition("_")
+    raw: Array
     if distribution in EVEN:
         raw = np.ones(experts)
     elif kind == "zipf":

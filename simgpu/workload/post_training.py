@@ -114,7 +114,7 @@ class PostTraining(Training):
 
     @model_validator(mode="after")
     def _whole(self) -> PostTraining:
-        self._check_lengths()
+        self._check_answers()
         self._check_algorithm()
         if self.prompt + self.output > self.tokens:
             problem = f"prompt {self.prompt} + output {self.output} are more than the {self.tokens} of tokens"
@@ -126,7 +126,7 @@ class PostTraining(Training):
             raise ValueError("mean_tokens follows from prompt and output; leave it out")
         return self
 
-    def _check_lengths(self) -> None:
+    def _check_answers(self) -> None:
         """Raise `ValueError` where nothing, or more than one thing, says how long the longest answers are."""
         names = ("output_spread", "output_cut", "output_longest")
         said = [name for name in names if getattr(self, name) is not None]
