@@ -39,7 +39,7 @@ def check_fits_cluster(plan: Plan, cluster: Cluster) -> None:
 def check_fits_model(plan: Plan, config: TransformerConfig, batch: int, tokens: int) -> None:
     """Raise `InputError` (key only) if the plan cannot split the model."""
     tp = plan.tp
-    if plan.redundant_experts:
+    if plan.redundant_experts is not None:
         problem = f"{plan.redundant_experts}: copies of experts are supported for inference only; leave it out"
         raise InputError(problem, key="plan.redundant_experts")
     _check_states(plan, config)

@@ -192,7 +192,8 @@ class Plan(Ranks):
     )
     redundant_experts: int | None = of_plan(
         None,
-        "inference: copies of popular experts, over all ranks of ep; experts are then placed by their loads (EPLB)",
+        "inference: experts are placed by their loads, with so many copies of popular ones over all ranks (EPLB)",
+        least=0,
         absent="none, and experts are placed by chance",
     )
 

@@ -194,7 +194,7 @@ def _forward(trained: Result, plan: Plan) -> float:
     """Seconds of a forward pass over the rows of an optimizer step."""
     row = trained.row
     passes = 4.0 if plan.recompute == "full" else 3.0
-    return max(row["step_s"] - row["optimizer_s"] - row["exposed_data_s"], 0.0) / passes
+    return float(max(row["step_s"] - row["optimizer_s"] - row["exposed_data_s"], 0.0) / passes)
 
 
 def _rollout(job: PostTraining, served: Result, engines: int) -> float:

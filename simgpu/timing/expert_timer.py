@@ -167,8 +167,8 @@ def _load(tokens: int, topk: int, experts: int, ranks: int, distribution: str, w
 def _copies(distribution: ArrayLike) -> ArrayLike:
     """Copies of popular experts that distributions name."""
     if isinstance(distribution, str):
-        return parted(distribution)[1]
-    return np.vectorize(lambda one: parted(str(one))[1], otypes=[float])(distribution)
+        return parted(distribution)[1] or 0
+    return np.vectorize(lambda one: parted(str(one))[1] or 0, otypes=[float])(distribution)
 
 
 def _check_experts(topk: ArrayLike, experts: ArrayLike, ep: ArrayLike, copies: ArrayLike = 0) -> None:

@@ -19,14 +19,14 @@ COPIES = "+"
 """What stands between a distribution and the number of copies."""
 
 
-def parted(distribution: str) -> tuple[str, int]:
-    """A distribution without its copies, and their number.
+def parted(distribution: str) -> tuple[str, int | None]:
+    """A distribution without its copies, and their number; None where experts are not placed by their loads.
 
     >>> parted("zipf_0.8+32"), parted("random")
-    (('zipf_0.8', 32), ('random', 0))
+    (('zipf_0.8', 32), ('random', None))
     """
     base, mark, copies = distribution.partition(COPIES)
-    return base, int(copies) if mark else 0
+    return base, int(copies) if mark else None
 
 
 def busiest_placed(loads: Sequence[float] | Array, ranks: int, copies: int) -> Array:

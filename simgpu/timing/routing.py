@@ -50,7 +50,7 @@ def rank_loads(tokens: int, topk: int, experts: int, ranks: int, distribution: s
         return (_balanced if distribution == "balanced" else _random)(tokens, topk, experts, ranks)
     if distribution in EVEN or distribution.startswith(("zipf_", "shares_")):
         chances = np.asarray(_popular(distribution, topk, experts))
-        return busiest_placed(tokens * chances, ranks, copies) if copies else _busiest(tokens * chances, ranks)
+        return busiest_placed(tokens * chances, ranks, copies) if copies is not None else _busiest(tokens * chances, ranks)
     kind, _, number = distribution.rpartition("_")
     if kind in ("power_law", POPULARITY):
         exponent = float(number)
@@ -58,9 +58,9 @@ def rank_loads(tokens: int, topk: int, experts: int, ranks: int, distribution: s
             raise ValueError(f"exponent {exponent:g} of a power law is not a number from 0 to {MOST_EXPONENT:g}")
         if kind == POPULARITY:
             loads = tokens * np.asarray(_chances(topk, experts, exponent))
-            return busiest_placed(loads, ranks, copies) if copies else _busiest(loads, ranks)
+            return busiest_placed(loads, ranks, copies) if copies is not None else _busiest(loads, ranks)
         loads = _power_law(tokens, topk, experts, exponent)
-        return busiest_placed(loads, ranks, copies) if copies else _busiest(loads, ranks)
+        return busiest_placed(loads, ranks, copies) if copies is not None else _busiest(loads, ranks)
     raise ValueError(f"unknown distribution {distribution!r}; expected {KNOWN}")
 
 
@@ -75,13 +75,12 @@ KNOWN = "balanced, random, power_law_A, popularity_A, zipf_A or the share of eac
 def _popular(distribution: str, topk: int, experts: int) -> tuple[float, ...]:
     """The chance of each expert to be visited by a token, by Zipf's law or as counted. Raises `ValueError`."""
     kind, _, rest = distribution.partition("_")
-    raw: Array
     if distribution in EVEN:
-        raw = np.ones(experts)
+        raw: Array = np.ones(experts)
     elif kind == "zipf":
         if not 0 <= (exponent := float(rest)) <= MOST_EXPONENT:
             raise ValueError(f"exponent {exponent:g} of Zipf's law is not a number from 0 to {MOST_EXPONENT:g}")
-        raw = (np.arange(experts) + 1.0) ** -exponent
+        raw = np.asarray((np.arange(experts) + 1.0) ** -exponent)
     else:
         raw = np.asarray([float(one) for one in rest.split("_")])
         if len(raw) != experts:

@@ -15,6 +15,7 @@ from simgpu.plan.numerics import DTYPES, NARROW, PROJECTIONS, Numerics, adapter_
 from simgpu.plan.parallelism import Plan
 from simgpu.workload.fields import Routing, Size, Strict, check_shares
 from simgpu.workload.frameworks import Framework
+from simgpu.workload.training_pools import TrainingPool
 
 
 class Prefill(Strict):
@@ -88,6 +89,8 @@ class Training(Strict):
     """How tokens choose experts: balanced, random, power_law_A or popularity_A."""
     train_tokens: Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)] | None = None
     """Tokens of a whole training run, for days and GPU-hours."""
+    pools: Annotated[list[TrainingPool], Field(min_length=1, max_length=16)] | None = None
+    """More GPUs, not like those of the plan, that train on a share of the batch."""
 
     def numerics(
         self, dtype: str, model: TransformerConfig | None = None, framework: Framework | None = None

@@ -122,6 +122,8 @@ class PostTraining(Training):
         if (self.prompts * self.group) % self.batch:
             problem = f"{self.prompts} prompts x {self.group} answers are not whole batches of {self.batch}"
             raise ValueError(f"{problem}; expected a divisor of {self.prompts * self.group}")
+        if self.pools is not None:
+            raise ValueError("pools of GPUs that are not alike are of kind training; leave them out")
         if self.mean_tokens is not None:
             raise ValueError("mean_tokens follows from prompt and output; leave it out")
         return self

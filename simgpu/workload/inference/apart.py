@@ -135,9 +135,10 @@ def _check(deployment: Deployment, asked: Apart, sequences: int) -> None:
         problem = f"{asked.gpus or 1} GPUs beside the {plan.world} of the plan are more than there are"
         raise InputError(f"{problem} ({deployment.cluster.gpu_count})", key="workload.apart.gpus")
     held = config.experts + (plan.redundant_experts or 0)
-    if asked.gpus and held % asked.gpus:
-        near = min((n for n in range(1, held + 1) if held % n == 0), key=lambda n: abs(n - asked.gpus))
-        problem = f"{asked.gpus} does not divide the {held} experts of '{config.name}' with their copies"
+    gpus = asked.gpus or 1
+    if held % gpus:
+        near = min((n for n in range(1, held + 1) if held % n == 0), key=lambda n: abs(n - gpus))
+        problem = f"{gpus} does not divide the {held} experts of '{config.name}' with their copies"
         raise InputError(f"{problem}; expected {near}", key="workload.apart.gpus")
     if plan.dp * (asked.microbatches or 1) > sequences:
         problem = f"{plan.dp} replicas with {asked.microbatches or 1} micro-batches are more than the"
@@ -148,7 +149,7 @@ def _step(deployment: Deployment, gpus: int, microbatches: int, batch: int, cont
     """A step with so many expert GPUs; `batch` sequences of a micro-batch on each replica."""
     plan, config = deployment.plan, deployment.config
     groups, share = (Group(batch, 1, max(context, 2)),), (Group(ceil(batch * plan.dp / gpus), 1, 2),)
-    split = ExpertSplit(gpus, 1, plan.dp, plan.redundant_experts or 0)
+    split = ExpertSplit(gpus, 1, plan.dp, plan.redundant_experts)
     side = replace(deployment.fresh(), plan=Plan())
     ends = [(name, deployment.ends(name, groups)) for name in ("embedding", "head")]
     sides: tuple[list[tuple[Block, int]], list[tuple[Block, int]]] = ([], [])
