@@ -25,7 +25,7 @@ NEITHER = {
     *("stack", "height", "width", "frames", "denoising_steps"),
     *("price_used", "utilisation", "rent_compared", "rent_compared_usd_per_gpu_hour", "rates_used"),
     "checkpoint_interval_s",
-    *("expert_gpus", "cut_share", "generation_gpus", "answers", "updates", "staleness"),
+    *("expert_gpus", "pool_batches", "cut_share", "generation_gpus", "answers", "updates", "staleness"),
     *("tier_hit_rate", "host_hit_rate", "ssd_hit_rate", "store_hit_rate", "loaded_bytes", "tiers_unused"),
 }
 EVERY = (*COLUMNS, *COST.values())

@@ -28,6 +28,7 @@ from simgpu.plan.serving_memory import (
     serving_memory,
 )
 from simgpu.simulation.inference_apart import apart_row
+from simgpu.timing.kernels import Uncertainty
 from simgpu.timing.uncertainty import RunSpread, WholeRun, distance_of, run_spread
 from simgpu.workload.execution import Execution
 from simgpu.workload.inference.deploying import deploy, speculation_of
@@ -205,7 +206,7 @@ def _apart(deployment: Deployment, job: MixedStep, asked_for: Apart, require_fit
     flop, each = sum(one.flops for one in made), 1 / done.seconds / done.gpus
     rates = {"flop": flop, "flop_per_s_per_gpu": flop * each, "mfu": sum(one.seconds for one in made) * each}
     row = {**given, **columns, **rates}
-    row |= _ends(deployment, row, runs)
+    row |= _ends(deployment, row, runs, beside=((done.transfer, done.way),))
     return Inferred(timeline_of(runs, []), memory, row)
 
 
@@ -373,15 +374,16 @@ _MEASURED_AS = {"ttft_s": ("ttft", "prefill"), "tpot_s": ("tpot", "decode"), "st
 
 
 def _ends(
-    deployment: Deployment, row: dict[str, Any], runs: Iterable[Run], load: bool = False, queue: bool = False
-) -> dict[str, Any]:
+    deployment: Deployment, row: dict[str, Any], runs: Iterable[Run], load: bool = False, queue: bool = False,
+    beside: Sequence[tuple[float, Uncertainty]] = (),
+) -> dict[str, Any]:  # fmt: skip
     """P10 and P90 of the times of a row, s, by column, and how far the run is from measured ones, in words.
 
     They come from residuals of whole runs of this runtime, or from those of its kernels where these are wider; the
     farther a run is from those that were measured, the wider they are. `load` is that of a server, `queue` that its
-    requests wait without bound.
+    requests wait without bound, `beside` are parts that are in none of the runs.
     """
-    kernels = kernel_ends(runs)
+    kernels = kernel_ends(runs, beside)
     found: dict[str, Any] = {}
     layers: set[str] = set()
     for name, (served, alone) in _MEASURED_AS.items():
@@ -415,9 +417,9 @@ def run_spread_of(
     return run_spread(op, seconds, asked)
 
 
-def kernel_ends(runs: Iterable[Run]) -> Range:
-    """P10 and P90 over the middle of the kernels and collectives of some steps."""
-    parts, certain = [], 0.0
+def kernel_ends(runs: Iterable[Run], beside: Sequence[tuple[float, Uncertainty]] = ()) -> Range:
+    """P10 and P90 over the middle of the kernels and collectives of some steps, and of parts beside them."""
+    parts, certain = list(beside), 0.0
     for run in runs:
         certain += run.step.host * run.count
         for made in run.step.stages:

@@ -119,7 +119,7 @@ class TrainingResult(StepResult, SplitResult):
     gpu_hours_p90: float | None = None
     pool_batches: str | None = None
     """Sequences of each group of GPUs, where pools train beside those of the plan."""
-    waiting_share: float | None = None
+    pool_waiting_share: float | None = None
     """Share of the GPUs' time in which groups wait for the last one, and for the sums between them (share)."""
     memory_bytes_per_gpu_p10: float
     memory_bytes_per_gpu_p90: float

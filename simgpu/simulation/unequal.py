@@ -162,7 +162,7 @@ def _joined(
     for name in ("exposed_data_s", "exposed_communication_s", "communication_s", "critical_communication_s"):
         row[name] = mine[name] + between
     row["bubble_fraction"] = mine["bubble_s"] / step
-    row["waiting_share"] = 1 - sum(busy for busy, _ in at_work) / step / gpus
+    row["pool_waiting_share"] = 1 - sum(busy for busy, _ in at_work) / step / gpus
     row["pool_batches"] = " + ".join(map(str, shares))
     whole = [one["single_gpu_step_s"] * job.batch / share for one, share in zip(rows, shares, strict=True)]
     row["single_gpu_step_s"] = whole[0]

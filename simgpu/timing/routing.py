@@ -50,7 +50,9 @@ def rank_loads(tokens: int, topk: int, experts: int, ranks: int, distribution: s
         return (_balanced if distribution == "balanced" else _random)(tokens, topk, experts, ranks)
     if distribution in EVEN or distribution.startswith(("zipf_", "shares_")):
         chances = np.asarray(_popular(distribution, topk, experts))
-        return busiest_placed(tokens * chances, ranks, copies) if copies is not None else _busiest(tokens * chances, ranks)
+        return (
+            busiest_placed(tokens * chances, ranks, copies) if copies is not None else _busiest(tokens * chances, ranks)
+        )
     kind, _, number = distribution.rpartition("_")
     if kind in ("power_law", POPULARITY):
         exponent = float(number)

@@ -47,15 +47,17 @@ def test_by_speed_is_no_slower_than_alike_and_the_faster_takes_more():
     assert (alike.pool_batches, ours + theirs) == ("16 + 16", 32)
     assert ours > theirs
     assert fair.step_s <= alike.step_s
-    assert fair.waiting_share < alike.waiting_share
+    assert fair.pool_waiting_share < alike.pool_waiting_share
 
 
 def test_a_group_like_the_first_takes_half_and_waits_for_the_sums_alone():
     both, half = step([{"cluster": "dgx-h100-ib", "dp": 8}]), step(batch=16)
     assert both.pool_batches == "16 + 16"
     between = both.step_s - half.step_s
-    assert between == pytest.approx(1.2358e9 * 4 / (8 * 50e9), rel=0.01)  # 2 (N - 1) / N of fp32 sums over eight adapters
-    assert both.waiting_share == pytest.approx(between / both.step_s, rel=1e-6)
+    assert between == pytest.approx(
+        1.2358e9 * 4 / (8 * 50e9), rel=0.01
+    )  # 2 (N - 1) / N of fp32 sums over eight adapters
+    assert both.pool_waiting_share == pytest.approx(between / both.step_s, rel=1e-6)
     assert both.gpus == 16
     assert both.tokens_per_s == pytest.approx(32 * 1024 / both.step_s)
     assert both.flop == pytest.approx(2 * half.flop)

@@ -24,10 +24,11 @@ from simgpu.model.serving import ExpertSplit, Group
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import bytes_of, is_boosted
 from simgpu.plan.serving_memory import ServingMemory, fullest, memory_of_stage
-from simgpu.timing.collectives import collective_time
+from simgpu.timing.kernels import Uncertainty
 from simgpu.workload.blocks import Block
 from simgpu.workload.inference.deployment import Deployment, Groups, StepTime
 from simgpu.workload.inference.jobs import Apart
+from simgpu.workload.links import Call, Links
 
 MOST_MICROBATCHES = 4
 """Micro-batches that are tried where their number is not said."""
@@ -46,6 +47,7 @@ class Apartness:
     microbatches: int
     layers: tuple[tuple[float, float, float, int], ...]
     weights: tuple[float, float]  # bytes of a GPU of each side
+    way: Uncertainty  # of what passes between them
 
     @cached_property
     def seconds(self) -> float:
@@ -150,7 +152,8 @@ def _step(deployment: Deployment, gpus: int, microbatches: int, batch: int, cont
     plan, config = deployment.plan, deployment.config
     groups, share = (Group(batch, 1, max(context, 2)),), (Group(ceil(batch * plan.dp / gpus), 1, 2),)
     split = ExpertSplit(gpus, 1, plan.dp, plan.redundant_experts)
-    side = replace(deployment.fresh(), plan=Plan())
+    side, ranks = replace(deployment.fresh(), plan=Plan()), plan.world + gpus
+    links = replace(deployment.fresh(), plan=Plan(dp=ranks, ep=ranks)).links
     ends = [(name, deployment.ends(name, groups)) for name in ("embedding", "head")]
     sides: tuple[list[tuple[Block, int]], list[tuple[Block, int]]] = ([], [])
     sides[0].extend((deployment.run(name, operators, groups), microbatches) for name, operators in ends)
@@ -160,14 +163,15 @@ def _step(deployment: Deployment, gpus: int, microbatches: int, batch: int, cont
         near, far = _halves(deployment, kind, (groups, share), split)
         ours, theirs = deployment.run(kind, near, groups, more), side.run(f"{kind} experts", far, share, more)
         copies = min(config.experts_per_token, gpus) + bool(config.shared_width) if is_moe(kind) else 1
-        layers.append((ours.seconds, theirs.seconds, _way(deployment, gpus, batch * copies), count))
+        way = _way(deployment, links, batch * copies)
+        layers.append((ours.seconds, theirs.seconds, way.seconds, count))
         for one, block, operators, its in zip((0, 1), (ours, theirs), (near, far), (plan, Plan()), strict=True):
             sides[one].append((block, count * microbatches))
             held[one] += count * _held(deployment, operators, more, its)
     step = StepTime((Group(batch * microbatches, 1, groups[0].keys),), (tuple(sides[0]), tuple(sides[1])), 0.0, 0.0)
     host = deployment.host(step)
     step = replace(step, host=host, each_sequence=min(host, deployment.runtime.sequence_s * step.sequences))
-    return Apartness(step, plan.world, gpus, microbatches, tuple(layers), (held[0], held[1]))
+    return Apartness(step, plan.world, gpus, microbatches, tuple(layers), (held[0], held[1]), way.uncertainty)
 
 
 def _layers(deployment: Deployment) -> Iterator[tuple[str, bool, int]]:
@@ -196,20 +200,17 @@ def _fed(op: Operator) -> bool:
     return op.name.startswith(("shared_", "ffn_")) and not op.name.endswith("norm")
 
 
-def _way(deployment: Deployment, gpus: int, rows: int) -> float:
-    """Seconds of so many rows of each replica to the experts, or back.
+def _way(deployment: Deployment, links: Links, rows: int) -> Call:
+    """So many rows of each replica on their way to the experts, or back.
 
     Ranks of a replica send a part each. Sides that do not share a node meet in its network.
     """
-    plan, cluster = deployment.plan, deployment.cluster
-    config = deployment.config
+    plan, config = deployment.plan, deployment.config
     width = (config.latent_experts or config.hidden) * max(BYTES[deployment.dtype], 2.0)
-    ranks = plan.world + gpus
-    most = rows * width / plan.tp * max(1.0, plan.world / gpus)  # of an attention GPU, or of an expert GPU
-    within = cluster.gpus_per_node if ranks > cluster.gpus_per_node else 1
-    size = most * ranks / (ranks - min(within, ranks - 1))
-    found = collective_time(cluster, "all_to_all", range(ranks), [max(int(size), ranks)])
-    return float(found.seconds[0])
+    ranks, node = links.plan.world, deployment.cluster.gpus_per_node
+    most = rows * width / plan.tp * max(1.0, plan.world / (ranks - plan.world))  # of a GPU of the smaller side
+    within = node if ranks > node else 1
+    return links.inner("all_to_all", "experts", most * ranks / (ranks - min(within, ranks - 1)))
 
 
 def _held(deployment: Deployment, operators: Iterable[Operator], more: bool, plan: Plan) -> float:
