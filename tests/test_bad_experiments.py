@@ -351,7 +351,7 @@ def test_what_editors_on_windows_write_is_fine(ending: str) -> None:
                 "'nosuch'",
                 "expected one of a100_or_4090, after_pretraining, attention_ffn_apart, ",
                 "llama70b_tp, ",
-                "prefix_cache, ",
+                "mig_7x, ",
             ),
         ),
         ("tp2_scalin", ("'tp2_scalin'", "did you mean 'tp2_scaling'?")),

@@ -100,9 +100,7 @@ def post_train(
     if plan.balance is None and plan.ep > 1:
         plan = replace(plan, balance=BALANCE)
     trained = simulate(cluster, job.trained(plan), model, plan, how, catalogue=catalogue)
-    taught = None
-    if job.teacher is not None:
-        taught = simulate(cluster, job.trained(plan), job.teacher, plan, how, catalogue=catalogue)
+    taught = _taught(simulate, cluster, job, plan, how, catalogue) if job.teacher is not None else None
     rollouts: list[Result] = []
     if job.generates:
         engines = job.generation.plan(gpus)
@@ -130,6 +128,23 @@ def post_train(
         **_memory(trained, served, apart),
     }  # fmt: skip
     return Done(row, trained, served)
+
+
+def _taught(simulate: Simulate, cluster: Cluster, job: PostTraining, plan: Plan, how: Any, catalogue: Any) -> Result:
+    """The same step of the teacher. Raises `InputError` where it is unknown, or its weights do not fit."""
+    try:
+        taught = simulate(cluster, job.trained(plan), job.teacher, plan, how, catalogue=catalogue)
+    except InputError as error:
+        raise InputError(
+            f"{job.teacher} under the plan of the trainer: {error.problem}", key="workload.teacher"
+        ) from None
+    weights, room = taught.row["weights_bytes_per_gpu"], taught.row["memory_capacity_bytes"]
+    if weights > room:
+        problem = f"{job.teacher} needs {weights / 2**30:.1f} GiB of a GPU under the plan of the trainer, which has"
+        raise InputError(
+            f"{problem} {room / 2**30:.1f} GiB; expected a larger plan.tp, or zero 3", key="workload.teacher"
+        )
+    return taught
 
 
 def _followed(load: Traffic, engines: Plan, steady: bool) -> tuple[Traffic, Plan]:

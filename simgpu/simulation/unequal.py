@@ -34,6 +34,7 @@ class Group:
     cluster: Cluster
     plan: Plan
     asked: int | None = None
+    place: int | None = None  # among the pools; None: that of the plan
 
     @property
     def part(self) -> int:
@@ -61,7 +62,13 @@ def pooled(
 
     def run(group: Group, batch: int) -> Result:
         own = job.model_copy(update={"pools": None, "batch": batch, "train_tokens": None})
-        return simulate(group.cluster, own, model, group.plan, how, catalogue=catalogue)
+        try:
+            return simulate(group.cluster, own, model, group.plan, how, catalogue=catalogue)
+        except InputError as error:
+            if group.place is None or not error.key:
+                raise
+            key = error.key.partition(".")[2] or error.key
+            raise type(error)(error.problem, key=f"workload.pools.{group.place}.{key}") from None
 
     shares = _shares(job, groups, run)
     results = tuple(run(group, share) for group, share in zip(groups, shares, strict=True))
@@ -82,7 +89,7 @@ def _group(load: Callable[[str], Cluster], pool: TrainingPool, plan: Plan, place
         check_fits_cluster(own, cluster)
     except InputError as error:
         raise InputError(error.problem, key=f"workload.pools.{place}") from None
-    return Group(cluster, own, pool.batch)
+    return Group(cluster, own, pool.batch, place)
 
 
 # ---- shares ------------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ def test_a_group_like_the_first_takes_half_and_waits_for_the_sums_alone():
     ("pools", "batch", "problem"),
     [
         ([{"cluster": "dgx-a10"}], 32, "workload.pools.0.*dgx-a10"),
+        ([{**A100, "tp": 3}], 32, "workload.pools.0.tp.*3 does not divide the 32 attention heads"),
         ([{**A100, "dp": 5}], 17, "17 sequences are not whole parts of 8, 5"),
         ([{**A100, "batch": 30}], 32, "fewer than the 8"),
         ([{**A100, "dp": 10**5}], 32, "workload.pools.0"),

@@ -134,7 +134,7 @@ def _check(deployment: Deployment, asked: Apart, sequences: int) -> None:
             raise InputError(problem, key=f"plan.{name}")
     left = deployment.cluster.gpu_count - plan.world
     if (asked.gpus or 1) > left:
-        problem = f"{asked.gpus or 1} GPUs beside the {plan.world} of the plan are more than there are"
+        problem = f"{asked.gpus or 'some'} GPUs beside the {plan.world} of the plan are more than there are"
         raise InputError(f"{problem} ({deployment.cluster.gpu_count})", key="workload.apart.gpus")
     held = config.experts + (plan.redundant_experts or 0)
     gpus = asked.gpus or 1
