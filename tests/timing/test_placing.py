@@ -53,6 +53,23 @@ def test_copies_even_out_a_deployment_at_the_price_of_their_memory():
     assert placed.weights_bytes_per_gpu - by_chance.weights_bytes_per_gpu == pytest.approx(2 * expert, rel=1e-9)
 
 
+def experts_s(routing, copies=None):
+    job = {"kind": "inference", "batch": 64, "prompt": 2048, "output": 1, "routing": routing}
+    plan = {"dp": 8, "ep": 8} | ({} if copies is None else {"redundant_experts": copies})
+    return simgpu.simulate("dgx-h100", job, "qwen3-30b-a3b", plan).experts_s
+
+
+def test_copies_never_slow_prompts_down_and_even_loads_are_the_floor():
+    even = experts_s("balanced")
+    times = [experts_s("zipf_0.8"), *(experts_s("zipf_0.8", copies) for copies in (0, 8, 16, 32))]
+    assert all(later <= sooner * 1.005 for sooner, later in pairwise(times))  # a copy's weights are read, too
+    assert times[-1] >= even * (1 - 1e-9)
+    assert times[0] > 1.1 * even
+    assert experts_s("zipf_0") == pytest.approx(even, rel=1e-3)
+    assert experts_s([1] * 128) == pytest.approx(even, rel=1e-3)
+    assert experts_s("balanced", 16) == pytest.approx(even, rel=1e-9)
+
+
 @pytest.mark.parametrize(
     ("plan", "routing", "problem"),
     [
