@@ -193,7 +193,9 @@ def simulate(
 
         return post_trained(simulate, _asked, cluster, workload, model, plan, how, catalogue)
     if isinstance(workload, Training) and workload.pools:
-        return _train_pools(cluster, workload, model, plan, how, catalogue)
+        from simgpu.simulation.unequal import trained_together
+
+        return trained_together(simulate, cluster, workload, model, plan, how, catalogue)
     if isinstance(workload, Training):
         stack = how.framework
         _kernels(cluster, workload, how)
@@ -379,21 +381,6 @@ def _train(
         **done.row,
     }
     return _made(TrainingResult, row, done.execution, MemoryUse.of_training(done.memory), cluster)
-
-
-def _train_pools(
-    cluster: Cluster, workload: Training, model: TransformerConfig | None, plan: Plan, how: RunOptions,
-    catalogue: Catalogue | None,
-) -> TrainingResult:  # fmt: skip
-    """A step on the GPUs of the plan and of pools that are not like them."""
-    from simgpu.simulation.unequal import pooled
-
-    if model is None:
-        raise InputError("this key is missing; a workload of kind 'training' needs one", key="model")
-    load = (catalogue or usual_catalogue()).cluster
-    done = pooled(simulate, load, cluster, workload, model, plan, how, catalogue)
-    last = done.results[done.last]
-    return TrainingResult.of(done.row, last.execution, last.memory, last.board)
 
 
 def _check_plan(plan: Plan, kind: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simgpu.analysis.power import power_columns
+from simgpu.catalog import usual_catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
@@ -19,6 +20,7 @@ from simgpu.model.operators import BYTES
 from simgpu.plan.checks import check_fits_cluster
 from simgpu.plan.parallelism import Plan
 from simgpu.simulation.result import Result
+from simgpu.simulation.step_result import TrainingResult
 from simgpu.workload.inference.disaggregation import adapter_rate
 from simgpu.workload.model_jobs import Training
 from simgpu.workload.training_pools import TrainingPool, shared_by_speed
@@ -51,11 +53,24 @@ class Pooled:
     row: dict[str, Any]
 
 
+def trained_together(
+    simulate: Simulate, cluster: Cluster, job: Training, model: TransformerConfig | None, plan: Plan, how: Any,
+    catalogue: Any,
+) -> TrainingResult:  # fmt: skip
+    """The result of a step on the GPUs of the plan and those of the pools. Raises `InputError`."""
+    done = pooled(simulate, cluster, job, model, plan, how, catalogue)
+    last = done.results[done.last]
+    return TrainingResult.of(done.row, last.execution, last.memory, last.board)
+
+
 def pooled(
-    simulate: Simulate, load: Callable[[str], Cluster], cluster: Cluster, job: Training,
-    model: TransformerConfig, plan: Plan, how: Any, catalogue: Any,
+    simulate: Simulate, cluster: Cluster, job: Training, model: TransformerConfig | None, plan: Plan, how: Any,
+    catalogue: Any,
 ) -> Pooled:  # fmt: skip
     """Simulate a step on the GPUs of the plan and those of the pools. Raises `InputError`."""
+    if model is None:
+        raise InputError("this key is missing; a workload of kind 'training' needs one", key="model")
+    load = (catalogue or usual_catalogue()).cluster
     if job.finetune != "full":
         raise InputError(f"pools train all weights, not {job.finetune}; expected full", key="workload.finetune")
     groups = [Group(cluster, plan), *(_group(load, pool, plan, i) for i, pool in enumerate(job.pools or ()))]
