@@ -46,7 +46,7 @@ NEITHER = {
         "rates_used",
     ),
     "checkpoint_interval_s",
-    *("generation_gpus", "answers", "updates", "staleness"),
+    *("expert_gpus", "pool_batches", "cut_share", "generation_gpus", "answers", "updates", "staleness"),
     *(
         "tier_hit_rate",
         "host_hit_rate",

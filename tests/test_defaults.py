@@ -39,6 +39,7 @@ def test_what_none_comes_to_is_said_in_words_and_by_a_rule() -> None:
     assert absent == {name for name, key in KEYS.items() if key.absent}
     of_stack = {name for name in absent if KEYS[name].absent == STACK}
     others = {"recompute_layers", "recompute_modules", "stage_layers", "offload_layers", "expert_tp", "capacity_factor"}
+    others |= {"redundant_experts"}
     assert absent - set(RULES) - of_stack == others, "of which a plan does not know, or which mean nothing more"
     assert of_stack | {"capacity_factor"} == set(SETTINGS)
 

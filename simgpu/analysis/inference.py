@@ -27,7 +27,7 @@ def anatomy_of(runs: Sequence[Run]) -> dict[str, float]:
             for made in step.stages:
                 for block, count in made:
                     for part in block.parts:
-                        seconds[_column(part)] += part.exposed * count * times
+                        seconds[column_of(part)] += part.exposed * count * times
             seconds["exposed_pp_s"] += step.send * (len(step.stages) - 1) * times
             seconds["host_s"] += step.host * times
             seconds["copies_s"] += sum(step.copies) * times
@@ -40,7 +40,7 @@ def _guesses(run: Run) -> float:
     return (run.seconds - run.step.seconds) / run.extra.seconds
 
 
-def _column(part: BlockPart) -> str:
+def column_of(part: BlockPart) -> str:
     """The column of `COLUMNS` that a kernel or a collective counts for."""
     if part.activity.category != "compute":
         return GROUPS.get(part.activity.group, "exposed_tp_s")

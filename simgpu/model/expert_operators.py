@@ -112,7 +112,8 @@ class ExpertLayer:
 
     `rows` enter over all ranks that share the experts; `ranks` share them by number (expert parallelism), and each is
     split by width along `inner`. FLOPs and bytes are those of the average rank; `routing` as in
-    `simgpu.timing.routing`. `stored` as in `Matmul`.
+    `simgpu.timing.routing`, with the number of copies of popular experts that ranks hold behind a '+'. `stored` as in
+    `Matmul`.
     """
 
     kind: ClassVar[str] = "experts"
@@ -134,6 +135,11 @@ class ExpertLayer:
     def accumulate(self) -> str:
         """The dtype that products are summed in."""
         return ACCUMULATE[self.dtype]
+
+    @property
+    def copies(self) -> int:
+        """Copies of popular experts beside them, of all ranks."""
+        return int(self.routing.partition("+")[2] or 0)
 
     @property
     def matrices(self) -> int:
@@ -172,7 +178,7 @@ class ExpertLayer:
         """Parameters it holds."""
         each = self.matrices * self.hidden * self.inner
         biases = (self.matrices - 1) * self.inner + self.hidden if self.bias else 0
-        return self.experts // self.ranks * (each + biases)
+        return (self.experts + self.copies) // self.ranks * (each + biases)
 
     def split(self, ways: Mapping[str, int]) -> ExpertLayer:  # noqa: ARG002 - every operator's signature
         """The operator itself: it is made for one rank."""

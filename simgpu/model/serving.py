@@ -47,12 +47,14 @@ class Group:
 class ExpertSplit:
     """How the experts of a layer are shared: over `ranks` by number, each over `width` ranks by its width.
 
-    `replicas` data-parallel ranks bring their tokens together and exchange them by all-to-all.
+    `replicas` data-parallel ranks bring their tokens together and exchange them by all-to-all. `copies` of popular
+    experts lie on ranks beside them, which are then placed by their loads; None: by chance.
     """
 
     ranks: int = 1
     width: int = 1
     replicas: int = 1
+    copies: int | None = None
 
 
 def separated(operators: Iterable[Operator]) -> Iterator[Operator]:
@@ -224,6 +226,7 @@ def _experts(
     """
     c, width, tokens = config, config.latent_experts or config.hidden, rows.size
     everywhere = tokens * split.replicas
+    routing = f"{routing}+{split.copies}" if split.copies is not None else routing
     layer = ExpertLayer(
         "experts", everywhere, c.experts_per_token, c.experts, split.ranks, width,
         -(-c.expert_width // split.width), c.gated, dtype, routing, bias=c.bias,

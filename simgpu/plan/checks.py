@@ -12,7 +12,7 @@ from simgpu.plan.stages import layer_ranges
 SERVING_DISPATCHERS = ("alltoall", "deepep")
 """What brings rows to experts of other replicas in inference: NCCL, or DeepEP (normal kernels for prompts, those of low
 latency for decodes)."""
-PLAN_KEYS = ("tp", "pp", "dp", "ep", "cp", "context", "order", "dispatcher")
+PLAN_KEYS = ("tp", "pp", "dp", "ep", "cp", "context", "order", "dispatcher", "redundant_experts")
 """Keys of a plan that inference supports."""
 
 MOST_RANKS = 131_072
@@ -42,6 +42,9 @@ def check_fits_cluster(plan: Plan, cluster: Cluster) -> None:
 def check_fits_model(plan: Plan, config: TransformerConfig, batch: int, tokens: int) -> None:
     """Raise `InputError` (key only) if the plan cannot split the model."""
     tp = plan.tp
+    if plan.redundant_experts is not None:
+        problem = f"{plan.redundant_experts}: copies of experts are supported for inference only; leave it out"
+        raise InputError(problem, key="plan.redundant_experts")
     _check_states(plan, config)
     if config.heads % tp or not splits_kv(config, tp):
         good = ", ".join(str(n) for n in range(1, 129) if config.heads % n == 0 and splits_kv(config, n))
@@ -169,9 +172,14 @@ def check_serves(plan: Plan, config: TransformerConfig, key: str = "") -> None:
             raise InputError(f"{tp} does not divide the feed-forward width {width}", key=key or "plan.tp")
     if ep > 1 and config.experts == 1:
         raise InputError(f"{ep}: '{config.name}' has no experts; expected 1", key=key or "plan.ep")
-    if config.experts % ep:
+    copies = plan.redundant_experts or 0
+    if copies and ep == 1:
+        problem = f"{copies} copies of experts are of no use on one rank; expected plan.ep above 1"
+        raise InputError(problem, key=key or "plan.redundant_experts")
+    if (config.experts + copies) % ep:
         problem = f"{ep} does not divide the {config.experts} experts of '{config.name}'"
-        raise InputError(problem, key=key or "plan.ep")
+        more = f" and their {copies} copies; expected {-config.experts % ep or ep}, or {ep} more" if copies else ""
+        raise InputError(problem + more, key=key or ("plan.redundant_experts" if copies else "plan.ep"))
     if (ep <= tp and tp % ep) or (ep > tp and (ep % tp or plan.dp % (ep // tp))):
         problem = f"{ep} shares the experts neither within tp = {tp} ranks nor over whole replicas (dp = {plan.dp})"
         raise InputError(problem, key=key or "plan.ep")

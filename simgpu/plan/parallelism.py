@@ -191,6 +191,12 @@ class Plan(Ranks, metaclass=listed(Ranks)):  # type: ignore[metaclass]
         values=NAMED["balance"],
         absent=STACK,
     )
+    redundant_experts: int | None = of_plan(
+        None,
+        "inference: experts are placed by their loads, with so many copies of popular ones over all ranks (EPLB)",
+        least=0,
+        absent="none, and experts are placed by chance",
+    )
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():  # numbers of numpy are numbers too

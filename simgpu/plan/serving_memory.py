@@ -128,9 +128,10 @@ def experts_of(config: TransformerConfig, plan: Plan) -> ExpertSplit:
     """The ways that experts are shared: over a tensor-parallel group by number and by width, then over replicas."""
     if config.experts == 1:
         return ExpertSplit()
+    copies = plan.redundant_experts
     if plan.ep <= plan.tp:
-        return ExpertSplit(plan.ep, plan.tp // plan.ep, 1)
-    return ExpertSplit(plan.ep, 1, plan.ep // plan.tp)
+        return ExpertSplit(plan.ep, plan.tp // plan.ep, 1, copies)
+    return ExpertSplit(plan.ep, 1, plan.ep // plan.tp, copies)
 
 
 @remembered(4096)

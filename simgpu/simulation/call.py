@@ -205,6 +205,10 @@ def simulate(
         from simgpu.simulation.post_training import post_trained
 
         return post_trained(simulate, _asked, cluster, workload, model, plan, how, catalogue)
+    if isinstance(workload, Training) and workload.pools:
+        from simgpu.simulation.unequal import trained_together
+
+        return trained_together(simulate, cluster, workload, model, plan, how, catalogue)
     if isinstance(workload, Training):
         stack = how.framework
         _kernels(cluster, workload, how)

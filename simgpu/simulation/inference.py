@@ -27,12 +27,14 @@ from simgpu.plan.serving_memory import (
     most_sequences,
     serving_memory,
 )
+from simgpu.simulation.inference_apart import apart_row
+from simgpu.timing.kernels import Uncertainty
 from simgpu.timing.uncertainty import RunSpread, WholeRun, distance_of, run_spread
 from simgpu.workload.execution import Execution
 from simgpu.workload.inference.deploying import deploy, speculation_of
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.generation import Generation, Run, generate, prefill_runs
-from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving
+from simgpu.workload.inference.jobs import Apart, Inference, InferenceJob, MixedStep, Serving
 from simgpu.workload.inference.open_load import serve_at_rate
 from simgpu.workload.inference.serving import Load, serve
 from simgpu.workload.inference.timeline import timeline_of
@@ -61,6 +63,8 @@ def infer(
         key = "prefill" if isinstance(job, MixedStep) else "prompt"
         job = job.model_copy(update={key: getattr(job, key) + pictures.tokens})
     deployment = deploy(cluster, job, model, plan, run, how)
+    if isinstance(job, MixedStep) and job.apart is not None:
+        return _apart(deployment, job, job.apart, how.require_fit)
     if isinstance(job, MixedStep):
         return _mixed(deployment, job, how.require_fit, pictures)
     if isinstance(job, Inference):
@@ -183,9 +187,26 @@ def _mixed(deployment: Deployment, job: MixedStep, require_fit: bool, pictures: 
         **held(deployment, memory, sequences, tokens),
     }
     row["total_tokens_per_s"] = (job.prefill * plan.dp + job.decodes) / seconds
+    if job.decodes:
+        row["output_tokens_per_s_per_gpu"] = job.decodes / seconds / plan.world
     if pictures is not None and seen is not None:
         row |= {"image_tokens": pictures.tokens, "vision_s": seen.seconds}
     row |= _ends(deployment, row, runs)
+    return Inferred(timeline_of(runs, []), memory, row)
+
+
+def _apart(deployment: Deployment, job: MixedStep, asked_for: Apart, require_fit: bool) -> Inferred:
+    """One step of decodes whose experts are on GPUs of their own."""
+    done, memory, columns = apart_row(deployment, job, asked_for, require_fit)
+    runs = [Run(done.step, 1, done.seconds, 1.0)]
+    given = asked(deployment, prefill=0, past=0, decodes=job.decodes, context=job.context)
+    sides = zip(done.step.stages, (deployment.plan, Plan(dp=done.expert_gpus)), strict=True)
+    alone = [(Run(replace(done.step, stages=(made,)), 1, done.seconds), plan) for made, plan in sides]
+    made = [products_of([run], plan) for run, plan in alone]
+    flop, each = sum(one.flops for one in made), 1 / done.seconds / done.gpus
+    rates = {"flop": flop, "flop_per_s_per_gpu": flop * each, "mfu": sum(one.seconds for one in made) * each}
+    row = {**given, **columns, **rates}
+    row |= _ends(deployment, row, runs, beside=((done.transfer, done.way),))
     return Inferred(timeline_of(runs, []), memory, row)
 
 
@@ -353,15 +374,16 @@ _MEASURED_AS = {"ttft_s": ("ttft", "prefill"), "tpot_s": ("tpot", "decode"), "st
 
 
 def _ends(
-    deployment: Deployment, row: dict[str, Any], runs: Iterable[Run], load: bool = False, queue: bool = False
-) -> dict[str, Any]:
+    deployment: Deployment, row: dict[str, Any], runs: Iterable[Run], load: bool = False, queue: bool = False,
+    beside: Sequence[tuple[float, Uncertainty]] = (),
+) -> dict[str, Any]:  # fmt: skip
     """P10 and P90 of the times of a row, s, by column, and how far the run is from measured ones, in words.
 
     They come from residuals of whole runs of this runtime, or from those of its kernels where these are wider; the
     farther a run is from those that were measured, the wider they are. `load` is that of a server, `queue` that its
-    requests wait without bound.
+    requests wait without bound, `beside` are parts that are in none of the runs.
     """
-    kernels = kernel_ends(runs)
+    kernels = kernel_ends(runs, beside)
     found: dict[str, Any] = {}
     layers: set[str] = set()
     for name, (served, alone) in _MEASURED_AS.items():
@@ -395,9 +417,9 @@ def run_spread_of(
     return run_spread(op, seconds, asked)
 
 
-def kernel_ends(runs: Iterable[Run]) -> Range:
-    """P10 and P90 over the middle of the kernels and collectives of some steps."""
-    parts, certain = [], 0.0
+def kernel_ends(runs: Iterable[Run], beside: Sequence[tuple[float, Uncertainty]] = ()) -> Range:
+    """P10 and P90 over the middle of the kernels and collectives of some steps, and of parts beside them."""
+    parts, certain = list(beside), 0.0
     for run in runs:
         certain += run.step.host * run.count
         for made in run.step.stages:

@@ -150,6 +150,22 @@ class MixedStepResult(InferenceResult):
     """Tokens of a prompt that its images take by the rule of the model (tokens)."""
     vision_s: float | None = None
     """Time of the vision tower: for all prompts of a batch, of a server for one (s)."""
+    output_tokens_per_s_per_gpu: float | None = None
+    """Output tokens over the whole time, prefill included, per GPU (tokens/s/GPU)."""
+    output_tokens_per_s_per_gpu_p10: float | None = None
+    output_tokens_per_s_per_gpu_p90: float | None = None
+    expert_gpus: int | None = None
+    """GPUs of the experts, where they are apart from the attention."""
+    microbatches: int | None = None
+    """Of one replica in a step."""
+    attention_side_s: float | None = None
+    """Time in which an attention GPU works, in a step (s)."""
+    expert_side_s: float | None = None
+    """Time in which an expert GPU works, in a step (s)."""
+    between_sides_s: float | None = None
+    """Time of a micro-batch on its ways between both sides, in a step (s)."""
+    idle_share: float | None = None
+    """Share of the GPUs' time in which they do not work (post-training, decodes whose experts are apart) (share)."""
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)

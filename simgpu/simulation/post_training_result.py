@@ -31,6 +31,8 @@ class PostTrainingResult(Result):
     """GPUs that generate: all of them in turn with the training, or GPUs of their own."""
     answers: int
     """Answers that are generated in a step."""
+    cut_share: float
+    """Share of the answers that is cut at the longest length (share)."""
     updates: int
     """Optimizer steps of a step."""
     staleness: int
@@ -55,8 +57,10 @@ class PostTrainingResult(Result):
     """New weights on their way from the trainer to the engine (s)."""
     sleep_s: float
     """Where both share GPUs: states of the trainer to the host before the generation, and back (s)."""
+    other_s: float
+    """Between the phases: rows that are padded, shipped, judged by how much better than others they are (s)."""
     idle_share: float
-    """Share of the GPUs' time in which they neither generate nor train (share)."""
+    """Share of the GPUs' time in which they do not work (post-training, decodes whose experts are apart) (share)."""
     tokens_per_s: float
     """Tokens taken in per second, all GPUs; absent for a list of operators (tokens/s)."""
     tokens_per_s_p10: float

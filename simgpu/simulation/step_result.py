@@ -117,6 +117,10 @@ class TrainingResult(StepResult, SplitResult):
     """GPU-hours for them (GPU-hours)."""
     gpu_hours_p10: float | None = None
     gpu_hours_p90: float | None = None
+    pool_batches: str | None = None
+    """Sequences of each group of GPUs, where pools train beside those of the plan."""
+    pool_waiting_share: float | None = None
+    """Share of the GPUs' time in which groups wait for the last one, and for the sums between them (share)."""
     memory_bytes_per_gpu_p10: float
     memory_bytes_per_gpu_p90: float
     memory_verdict: str

@@ -25,7 +25,8 @@ from simgpu.timing.gemm import Operands
 from simgpu.timing.gemm_libraries import MOST, GemmLibraries
 from simgpu.timing.moe import HIDDEN_BYTES, ExpertLoad, LayerWork, grouped_gemm_time, moe_time
 from simgpu.timing.parts import ArrayLike, KernelTimes
-from simgpu.timing.routing import TILE_ROWS, RankLoad, rank_load
+from simgpu.timing.placing import parted
+from simgpu.timing.routing import KNOWN, TILE_ROWS, RankLoad, rank_load
 
 BY_DTYPE = {"fp4": "cutlass-fp4", "fp8": "cutlass-fp8", "int8": "cutlass-fp8"}
 """Which library multiplies experts in a data type."""
@@ -98,7 +99,7 @@ class ExpertTimer:
         check_sizes(1, MAX_EXPERTS, experts=work.experts)
         check_dtypes(dtype)
         check_library(library, self.calibration, "moe", LIBRARIES)
-        _check_experts(topk, work.experts, work.ep)
+        _check_experts(topk, work.experts, work.ep, _copies(work.distribution))
         used = self.library(dtype) if library == DEFAULT else library
         rank = LayerWork(
             tokens,
@@ -159,13 +160,22 @@ def _load(tokens: int, topk: int, experts: int, ranks: int, distribution: str, w
     try:
         return rank_load(tokens, topk, experts, ranks, distribution, whole)
     except ValueError:
-        problem = f"{shown(distribution)} is not known; expected balanced, random, power_law_A or popularity_A"
+        problem = f"{shown(distribution[:100])} is not known; expected {KNOWN}"
         raise InputError(problem, key="distribution") from None
 
 
-def _check_experts(topk: ArrayLike, experts: ArrayLike, ep: ArrayLike) -> None:
+def _copies(distribution: ArrayLike) -> ArrayLike:
+    """Copies of popular experts that distributions name."""
+    if isinstance(distribution, str):
+        return parted(distribution)[1] or 0
+    return np.vectorize(lambda one: parted(str(one))[1] or 0, otypes=[float])(distribution)
+
+
+def _check_experts(topk: ArrayLike, experts: ArrayLike, ep: ArrayLike, copies: ArrayLike = 0) -> None:
     """Raise `InputError` unless a token can visit `topk` experts and each of `ep` ranks has as many as the others."""
-    k, e, r = np.broadcast_arrays(np.asarray(topk, float), np.asarray(experts, float), np.asarray(ep, float))
-    for key, given, wrong, says in (("topk", k, k > e, "is more than"), ("ep", r, e % r != 0, "does not divide")):
+    given = (np.asarray(one, float) for one in (topk, experts, ep, copies))
+    k, e, r, more = np.broadcast_arrays(*given)
+    wrongs = (("topk", k, k > e, "is more than"), ("ep", r, (e + more) % r != 0, "does not divide"))
+    for key, values, wrong, says in wrongs:
         if wrong.any():
-            raise InputError(f"{given[wrong].flat[0]:g} {says} experts = {e[wrong].flat[0]:g}", key=key)
+            raise InputError(f"{values[wrong].flat[0]:g} {says} experts = {e[wrong].flat[0]:g}", key=key)

@@ -10,6 +10,7 @@ import numpy as np
 
 from simgpu.memo import remembered
 from simgpu.timing.parts import Array
+from simgpu.timing.placing import busiest_placed, parted
 
 DRAWS = 4
 """Orders of the experts that an uneven distribution is averaged over."""
@@ -30,11 +31,13 @@ def rank_loads(tokens: int, topk: int, experts: int, ranks: int, distribution: s
         0.8 of them, as ai-dynamo/aiconfigurator's collectors do; A from 0, where all loads between are as likely,
         to 10; most uneven at 1.5 to 2, where the busiest of 256 experts gets some 75 times the mean), or 'popularity_A'
         (each expert has its own chance, drawn from a power law in which the most popular has `RANGE` times that of the
-        least, whatever the number of tokens)
+        least, whatever the number of tokens), or 'zipf_A' (chances as 1 / place^A, by popularity), or 'shares_S_S_...'
+        (counted: the share of each expert, in any unit); behind a '+' the number of copies of popular experts, with
+        which they are placed by their loads instead of by chance (`simgpu.timing.placing`)
 
     Returns
     -------
-    array, shape (experts / ranks,)
+    array, shape (slots / ranks,), of as many slots as experts and copies
         Means, and so not whole numbers, of 'popularity'; else zeros at the end are experts without a token.
 
     Raises
@@ -42,19 +45,49 @@ def rank_loads(tokens: int, topk: int, experts: int, ranks: int, distribution: s
     ValueError
         For another distribution, or an exponent out of range.
     """
-    if distribution == "balanced":
-        return _balanced(tokens, topk, experts, ranks)
-    if distribution == "random":
-        return _random(tokens, topk, experts, ranks)
+    distribution, copies = parted(distribution)
+    if distribution in EVEN and experts % ranks == 0:  # copies of experts that are all alike change nothing
+        return (_balanced if distribution == "balanced" else _random)(tokens, topk, experts, ranks)
+    if distribution in EVEN or distribution.startswith(("zipf_", "shares_")):
+        chances = np.asarray(_popular(distribution, topk, experts))
+        return (
+            busiest_placed(tokens * chances, ranks, copies) if copies is not None else _busiest(tokens * chances, ranks)
+        )
     kind, _, number = distribution.rpartition("_")
     if kind in ("power_law", POPULARITY):
         exponent = float(number)
         if not 0 <= exponent <= MOST_EXPONENT:
             raise ValueError(f"exponent {exponent:g} of a power law is not a number from 0 to {MOST_EXPONENT:g}")
         if kind == POPULARITY:
-            return _busiest(tokens * np.asarray(_chances(topk, experts, exponent)), ranks)
-        return _power_law(tokens, topk, experts, ranks, exponent)
-    raise ValueError(f"unknown distribution {distribution!r}; expected balanced, random, power_law_A or popularity_A")
+            loads = tokens * np.asarray(_chances(topk, experts, exponent))
+            return busiest_placed(loads, ranks, copies) if copies is not None else _busiest(loads, ranks)
+        loads = _power_law(tokens, topk, experts, exponent)
+        return busiest_placed(loads, ranks, copies) if copies is not None else _busiest(loads, ranks)
+    raise ValueError(f"unknown distribution {distribution!r}; expected {KNOWN}")
+
+
+EVEN = ("balanced", "random")
+"""Distributions in which no expert is more popular than another."""
+
+KNOWN = "balanced, random, power_law_A, popularity_A, zipf_A or the share of each expert"
+"""Distributions, in words."""
+
+
+@remembered(1024)
+def _popular(distribution: str, topk: int, experts: int) -> tuple[float, ...]:
+    """The chance of each expert to be visited by a token, by Zipf's law or as counted. Raises `ValueError`."""
+    kind, _, rest = distribution.partition("_")
+    if distribution in EVEN:
+        raw: Array = np.ones(experts)
+    elif kind == "zipf":
+        if not 0 <= (exponent := float(rest)) <= MOST_EXPONENT:
+            raise ValueError(f"exponent {exponent:g} of Zipf's law is not a number from 0 to {MOST_EXPONENT:g}")
+        raw = np.asarray((np.arange(experts) + 1.0) ** -exponent)
+    else:
+        raw = np.asarray([float(one) for one in rest.split("_")])
+        if len(raw) != experts:
+            raise ValueError(f"{len(raw)} shares are not those of {experts} experts")
+    return _capped(raw, topk)
 
 
 def _balanced(tokens: int, topk: int, experts: int, ranks: int) -> Array:
@@ -123,8 +156,12 @@ def _drawn(experts: int, exponent: float, least: float, most: float) -> Array:
 @remembered(1024)
 def _chances(topk: int, experts: int, exponent: float) -> tuple[float, ...]:
     """The chance of each expert to be visited by a token, as popular as the law has it; `topk` in sum, none above 1."""
-    raw = _drawn(experts, exponent, *RANGE)
-    sure = np.zeros(experts, bool)  # that every token visits
+    return _capped(_drawn(experts, exponent, *RANGE), topk)
+
+
+def _capped(raw: Array, topk: int) -> tuple[float, ...]:
+    """Chances in proportion to `raw`, none above 1; `topk` in sum, or as many as have any."""
+    sure = np.zeros(len(raw), bool)  # that every token visits
     while True:
         left = topk - sure.sum()
         found = np.where(sure, 1.0, raw * left / max(raw[~sure].sum(), 1e-300))
@@ -133,8 +170,8 @@ def _chances(topk: int, experts: int, exponent: float) -> tuple[float, ...]:
         sure |= found > 1
 
 
-def _power_law(tokens: int, topk: int, experts: int, ranks: int, exponent: float) -> Array:
-    """Loads at even quantiles of the power law, in whole tokens; the busiest rank of each deal."""
+def _power_law(tokens: int, topk: int, experts: int, exponent: float) -> Array:
+    """Loads of all experts at even quantiles of the power law, in whole tokens."""
     raw = _drawn(experts, exponent, *((1.0, tokens * 0.8) if tokens * topk > experts else RANGE))
     wanted = raw / raw.sum() * tokens * topk
     loads = np.round(wanted)
@@ -146,7 +183,7 @@ def _power_law(tokens: int, topk: int, experts: int, ranks: int, exponent: float
         busy = order[loads[order] > 0]
         taken = np.bincount(busy[np.arange(-missing) % len(busy)], minlength=experts)
         loads = np.maximum(loads - taken, 0)
-    return _busiest(_seated(loads, tokens), ranks)
+    return _seated(loads, tokens)
 
 
 def _busiest(loads: Array, ranks: int) -> Array:
@@ -236,7 +273,7 @@ def _load(tokens: int, topk: int, experts: int, ranks: int, distribution: str, w
     if not loads.any():  # quantiles of few tokens: the busiest rank has one
         loads[:, 0] = 1
     active = np.asarray(loads > 0, dtype=float)
-    if distribution.startswith(POPULARITY):
+    if distribution.startswith((POPULARITY, "zipf_", "shares_")):
         active = 1 - (1 - np.minimum(loads / tokens, 1)) ** tokens
     if whole:
         tiles = [np.where(loads <= rows, active, np.ceil(loads / rows)) for rows in TILE_ROWS]

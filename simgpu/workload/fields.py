@@ -42,16 +42,35 @@ def positive(dimension: str, zero: bool = False) -> Any:
 
 
 def routing_name(given: object) -> str:
-    """'balanced', 'random', or 'power_law_A' or 'popularity_A' with A from 0 to 10."""
-    text = given[:100] if isinstance(given, str) else shown(given)
-    if text in ("balanced", "random"):
+    """'balanced', 'random', 'zipf_A', 'power_law_A' or 'popularity_A', A from 0 to 10, or a number of each expert."""
+    if isinstance(given, (list, tuple)):
+        return _shares(given)
+    text = given if isinstance(given, str) else shown(given)
+    if text in ("balanced", "random") or re.fullmatch(r"shares(_[\d.e+-]+){2,}", text):
         return text
-    if not re.fullmatch(r"(power_law|popularity)_\d+(\.\d+)?", text):
-        known = "balanced, random, or power_law_A or popularity_A with A from 0 to 10"
+    if not re.fullmatch(r"(zipf|power_law|popularity)_\d+(\.\d+)?", text):
+        known = (
+            "balanced, random, or zipf_A, power_law_A or popularity_A with A from 0 to 10, or the load of each expert"
+        )
         raise ValueError(f"{shown(given)} is not known; expected {known}")
     if float(text.rpartition("_")[2]) > MOST_EXPONENT:
         raise ValueError(f"{shown(given)}: the exponent is not a number from 0 to {MOST_EXPONENT:g}")
     return text
+
+
+def _shares(given: list[object] | tuple[object, ...]) -> str:
+    """Loads of experts as one word, over their mean. Raises `ValueError`."""
+    numbers = [one for one in given if isinstance(one, (int, float)) and not isinstance(one, bool) and 0 <= one < 1e30]
+    if len(numbers) < max(len(given), 2) or not any(numbers):
+        raise ValueError(f"{shown(list(given)[:4])}: expected the load of each expert, numbers from 0 on")
+    mean = sum(numbers) / len(numbers)
+    return "shares_" + "_".join(f"{one / mean:.6f}" for one in numbers)
+
+
+def check_shares(routing: str | None, experts: int) -> None:
+    """Raise `InputError` (key only) for loads of another number of experts."""
+    if routing and routing.startswith("shares_") and (count := routing.count("_")) != experts:
+        raise InputError(f"{count} loads are not those of {experts} experts", key="workload.routing")
 
 
 MOST_EXPONENT = 10

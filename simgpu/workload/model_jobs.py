@@ -14,8 +14,9 @@ from simgpu.plan.checks import check_fits_model, check_trains
 from simgpu.plan.numerics import DTYPES, NARROW, PROJECTIONS, Numerics, adapter_targets
 from simgpu.plan.parallelism import Plan
 from simgpu.workload.data.fields import Data
-from simgpu.workload.fields import Routing, Size, Strict
+from simgpu.workload.fields import Routing, Size, Strict, check_shares
 from simgpu.workload.frameworks import Framework
+from simgpu.workload.training_pools import TrainingPool
 
 
 class Prefill(Strict):
@@ -96,6 +97,8 @@ class Training(Strict):
     """Tokens of a whole training run, for days and GPU-hours."""
     data: Data | None = None
     """What reads and tokenises samples beside the step; default: tokens are on the GPU."""
+    pools: Annotated[list[TrainingPool], Field(min_length=1, max_length=16)] | None = None
+    """More GPUs, not like those of the plan, that train on a share of the batch."""
 
     def numerics(
         self, dtype: str, model: TransformerConfig | None = None, framework: Framework | None = None
@@ -235,6 +238,7 @@ class Training(Strict):
         if self.routing != "balanced" and config.experts == 1:
             problem = f"{shown(self.routing)}: '{config.name}' has no experts; expected balanced"
             raise InputError(problem, key="workload.routing")
+        check_shares(self.routing, config.experts)
         self._check_adapters(config)
         return config
 

@@ -1,26 +1,43 @@
-"""A step of reinforcement learning on a language model: answers are generated, judged, and trained on."""
+"""A step of post-training of a language model: answers are generated, judged and trained on, or given."""
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, sqrt
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from simgpu.errors import InputError
+from simgpu.errors import InputError, shown
 from simgpu.plan.parallelism import Plan
-from simgpu.workload.fields import Size, Strict
+from simgpu.workload.answers import Answers, cut_share, with_cut, with_longest, with_spread
+from simgpu.workload.fields import Size, Strict, positive
 from simgpu.workload.inference.jobs import CacheType, RuntimeName, WholeShare
 from simgpu.workload.model_jobs import Training
 from simgpu.workload.server.jobs import Traffic
 
 Degree = Annotated[int, Field(strict=True, gt=0, le=10**6)]
+Spread = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+Algorithm = Literal["grpo", "dapo", "ppo", "distillation", "dpo", "sft"]
+
+GIVEN = ("dpo", "sft")
+"""Algorithms whose answers are given: nothing is generated."""
+
+ASYNC_SEATS, ASYNC_CHUNK = 128, 2048
+"""Sequences, and new tokens of a step, of vLLM's engine without a server: AsyncLLM.from_engine_args says a context that
+the larger defaults of a GPU are not listed for, so that those of config/scheduler.py hold
+(vllm-project/vllm, engine/arg_utils.py, `_set_default_max_num_seqs_and_batched_tokens_args`)."""
+
+FEW_ENGINES = 8
+"""Engines that are followed where all are in the same steady state; the others are like them."""
 
 
 class Generation(Strict):
     """The engine that generates: how it runs, how it is split, and on which GPUs."""
 
-    runtime: RuntimeName = "vllm"
+    runtime: RuntimeName = "vllm@0.12"
+    """Trainers start vLLM under Ray and without a process of its own (NVIDIA-NeMo/RL, vllm_worker.py:
+    `distributed_executor_backend` ray, VLLM_ENABLE_V1_MULTIPROCESSING 0), where a step is not scheduled beside the one
+    before: as vLLM 0.12 does."""
     tp: Degree = 1
     pp: Degree = 1
     ep: Degree = 1
@@ -31,6 +48,11 @@ class Generation(Strict):
     memory_share: WholeShare | None = None
     sequences: Size | None = None
     chunk: Size | None = None
+    logprobs: bool = True
+    """The engine returns the log-probability of each token, as trainers ask for; Python handles each on the host."""
+    asynchronous: bool | None = None
+    """The engine is a process of its own that takes requests one by one (`async_engine` of NeMo RL, `async` rollout of
+    verl); default: where answers are partial or stale, which need one. Its loop does not wait for log-probabilities."""
 
     def plan(self, gpus: int) -> Plan:
         """Its plan on so many GPUs. Raises `InputError`."""
@@ -44,12 +66,16 @@ class Generation(Strict):
 class PostTraining(Training):
     """One step of GRPO, DAPO or PPO: `prompts` x `group` answers, then optimizer steps on `batch` of them each.
 
-    `tokens` is the longest sequence, prompt and answer together; longer answers are cut there.
+    `tokens` is the longest sequence, prompt and answer together; longer answers are cut there. With distillation a
+    teacher says what each token should have been. With dpo and sft answers are given: pairs, of which one is preferred,
+    beside a reference; or examples.
     """
 
     kind: Literal["rl"] = "rl"  # type: ignore[assignment]
-    algorithm: Literal["grpo", "dapo", "ppo"] = "grpo"
-    """PPO trains a critic as large as the policy beside it; DAPO has no reference policy."""
+    algorithm: Algorithm = "grpo"
+    """PPO trains a critic as large as the policy beside it; DAPO has no reference policy, distillation a teacher."""
+    teacher: Annotated[str, Field(min_length=1)] | None = None
+    """Of distillation: the model that is learned from; it takes turns on the trainer's GPUs, under the same plan."""
     prompts: Size
     group: Size = 1
     """Answers to each prompt."""
@@ -57,9 +83,13 @@ class PostTraining(Training):
     """Mean tokens of a prompt."""
     output: Size
     """Mean tokens of an answer."""
-    output_spread: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = None
+    output_spread: Spread | tuple[Spread, Spread] | None = None
     """Standard deviation of the answers' tokens over their mean, lognormal; the longest of them decides when the
-    generation ends, so that there is no default."""
+    generation ends, so that there is no default. Two numbers: it lies between them, and so does the interval."""
+    output_cut: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
+    """In its place: the share of the answers that is cut at the limit (`clip_ratio` in logs of verl)."""
+    output_longest: Size | None = None
+    """In its place: tokens of the longest answer of a step (`response_length/max`)."""
     generation: Generation = Generation()
     oversample: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = 1.0
     """Answers that are generated over those that are trained on (dynamic sampling of DAPO)."""
@@ -73,24 +103,98 @@ class PostTraining(Training):
     """Log-probabilities of the answers are computed again by the trainer, whose kernels differ from the engine's."""
     reward_s: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] = 0.0
     """Seconds of the reward of a step, after its answers: a function, a judge, tests."""
+    refit_rate: Annotated[float, positive("B/s")] = 90e9
+    """Bytes/s at which the trainer makes the engine's tensors out of its own, beside what links allow. Packed and
+    overlapped with their broadcast 470 GB take 5.5 s and 1,342 GB 14 s (NVIDIA-NeMo/RL pull request 1379, H100), before
+    that 13 and 34 s, tensor by tensor in other trainers 2 to 6 GB/s (verl-project/verl issue 7060)."""
+    other_s: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] = 4.0
+    """Seconds of a step between its phases, in which one process samples, pads and ships rows and makes advantages
+    (NVIDIA-NeMo/RL pull request 1052: 4.0 s of four such phases in a step of 67 s)."""
     seed: Annotated[int, Field(strict=True, ge=0, le=2**63)] = 0
 
     @model_validator(mode="after")
     def _whole(self) -> PostTraining:
-        if self.output_spread is None:
-            raise ValueError(
-                "output_spread is missing: the longest answer decides when the generation ends; expected the standard "
-                "deviation of their tokens over the mean (0: all alike)"
-            )
+        self._check_answers()
+        self._check_algorithm()
         if self.prompt + self.output > self.tokens:
             problem = f"prompt {self.prompt} + output {self.output} are more than the {self.tokens} of tokens"
             raise ValueError(f"{problem}, the longest sequence")
         if (self.prompts * self.group) % self.batch:
             problem = f"{self.prompts} prompts x {self.group} answers are not whole batches of {self.batch}"
             raise ValueError(f"{problem}; expected a divisor of {self.prompts * self.group}")
+        if self.pools is not None:
+            raise ValueError("pools of GPUs that are not alike are of kind training; leave them out")
         if self.mean_tokens is not None:
             raise ValueError("mean_tokens follows from prompt and output; leave it out")
         return self
+
+    def _check_answers(self) -> None:
+        """Raise `ValueError` where nothing, or more than one thing, says how long the longest answers are."""
+        names = ("output_spread", "output_cut", "output_longest")
+        said = [name for name in names if getattr(self, name) is not None]
+        if not said and self.generates:
+            raise ValueError(
+                "output_spread is missing: the longest answer decides when the generation ends; expected the standard "
+                "deviation of their tokens over the mean (0: all alike), output_cut or output_longest"
+            )
+        if len(said) > 1:
+            raise ValueError(f"{' and '.join(said)} say the same of the answers; expected one of them")
+        if isinstance(self.output_spread, tuple) and self.output_spread[0] > self.output_spread[1]:
+            raise ValueError(f"output_spread {list(self.output_spread)} falls; expected [least, most]")
+        limit, longest = self.tokens - self.prompt, self.output_longest
+        if longest is not None and not self.output <= longest < limit:
+            problem = f"output_longest {longest} does not lie between output {self.output} and the limit of {limit}"
+            raise ValueError(f"{problem}; expected output_cut where answers are cut")
+        if self.output_cut is not None and self.output <= self.output_cut * limit:
+            problem = f"output_cut {self.output_cut:g} of {limit} tokens alone is more than output {self.output}"
+            raise ValueError(f"{problem}, the mean of all; expected a smaller share")
+
+    def _check_algorithm(self) -> None:
+        """Raise `ValueError` for keys that contradict the algorithm."""
+        if (self.algorithm == "distillation") != (self.teacher is not None):
+            problem = f"teacher {shown(self.teacher)} does not go with algorithm {self.algorithm}"
+            raise ValueError(f"{problem}; expected one with distillation, and none without")
+        if self.algorithm == "dpo" and self.group != 2:
+            raise ValueError(f"group {self.group}: dpo learns from pairs of answers; expected 2")
+        if self.generates:
+            return
+        for name in ("generation", "oversample", "partial", "staleness", "reward_s"):
+            if name in self.model_fields_set:
+                raise ValueError(f"{name} is of answers that are generated, which {self.algorithm} has not")
+
+    @property
+    def generates(self) -> bool:
+        """True where answers are generated, not given."""
+        return self.algorithm not in GIVEN
+
+    @property
+    def asynchronous(self) -> bool:
+        """True if the engine is a process of its own, as it must be where answers are partial or stale."""
+        own = self.generation.asynchronous
+        return self.partial or self.staleness > 0 if own is None else own
+
+    @property
+    def steady(self) -> bool:
+        """True where engines never run dry: answers of several steps are on their way."""
+        return self.partial or self.staleness > 1
+
+    def lengths_law(self, end: int = 0) -> Answers:
+        """How long answers are before they are cut; of a spread between two, the lower (-1) or the upper end (1)."""
+        limit = self.tokens - self.prompt
+        if self.output_cut is not None:
+            return with_cut(self.output, self.output_cut, limit)
+        if self.output_longest is not None:
+            return with_longest(self.output, self.output_longest, self.answers, limit)
+        spread = self.output_spread
+        if isinstance(spread, tuple):
+            low, high = spread
+            spread = (low, sqrt(low * high) or (low + high) / 2, high)[end + 1]
+        return with_spread(self.output, spread or 0.0, limit)
+
+    @property
+    def cut_share(self) -> float:
+        """The share of the answers that is cut at the limit."""
+        return cut_share(self.lengths_law(), self.tokens - self.prompt)
 
     @property
     def answers(self) -> int:
@@ -105,7 +209,12 @@ class PostTraining(Training):
     @property
     def has_reference(self) -> bool:
         """True if a reference policy is asked."""
-        return self.algorithm != "dapo" if self.reference is None else self.reference
+        return self.algorithm in ("grpo", "ppo", "dpo") if self.reference is None else self.reference
+
+    @property
+    def computes_logprobs(self) -> bool:
+        """True if the trainer computes log-probabilities of the policy before it trains."""
+        return self.policy_logprobs and self.generates
 
     @property
     def mean(self) -> int:
@@ -129,18 +238,24 @@ class PostTraining(Training):
             return Training(batch=rows, tokens=self.tokens, **keys)
         return Training(batch=rows, tokens=self.tokens, mean_tokens=filled, lengths="packed", **keys)
 
-    def rollout(self) -> Traffic:
-        """The answers of a step, all sent at once; with partial or stale ones, as a stream that does not end."""
+    def rollout(self, end: int = 0) -> Traffic:
+        """The answers of a step, all sent at once; with partial or stale ones, as a stream that does not end.
+
+        Answers of `staleness` steps are then on their way at a time. `end` is that of `lengths_law`.
+        """
         made: dict[str, Any] = {
             name: value
             for name in ("runtime", "precision", "kv_cache", "memory_share", "sequences", "chunk")
             if (value := getattr(self.generation, name)) is not None
         }
-        answers = self.answers
-        steady = self.partial or self.staleness > 1
-        load = {"clients": answers, "requests": 2 * answers} if steady else {"arrivals": "burst", "requests": answers}
+        if self.asynchronous and self.generation.runtime.partition("@")[0] == "vllm":
+            made = {"sequences": ASYNC_SEATS, "chunk": ASYNC_CHUNK, **made}
+        law, limit, requests = self.lengths_law(end), self.tokens - self.prompt, self.answers
+        load: dict[str, Any] = {"arrivals": "burst", "requests": requests}
+        if self.steady:
+            clients = requests * max(self.staleness, 1)
+            load = {"clients": clients, "requests": clients + requests}
         return Traffic(
-            **made, **load, prompt=self.prompt, output=self.output, lengths="lognormal", spread=0.0,
-            output_spread=self.output_spread, output_range=(1, self.tokens - self.prompt), distinct=self.prompts,
-            seed=self.seed,
+            **made, **load, prompt=self.prompt, output=max(round(law.mean), 1), lengths="lognormal", spread=0.0,
+            output_spread=law.spread, output_range=(1, limit), distinct=self.prompts, seed=self.seed,
         )  # fmt: skip

@@ -137,7 +137,7 @@ def test_few_tokens_reach_few_experts():
 
 
 def test_an_unknown_distribution_is_refused():
-    with pytest.raises(ValueError, match=r"unknown distribution 'zipf'.*balanced, random, power_law_A or popularity_A"):
+    with pytest.raises(ValueError, match=r"unknown distribution 'zipf'.*balanced, random, power_law_A, popularity_A"):
         rank_loads(16, 2, 8, 1, "zipf")
 
 

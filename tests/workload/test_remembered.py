@@ -11,7 +11,7 @@ from training_scenarios import CATALOGUE, MODELS, SMALL, cluster
 from simgpu import Inference, MixedStep, OperatorList, Plan, Prefill, Serving, memo, simulate
 from simgpu.hardware.cluster import Cluster
 from simgpu.plan.checks import PLAN_KEYS
-from simgpu.workload.inference.jobs import Images, Lora, Speculative
+from simgpu.workload.inference.jobs import Apart, Images, Lora, Speculative
 from simgpu.workload.jobs import JOBS
 from simgpu.workload.options import RunOptions
 
@@ -45,7 +45,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "mixed": {
         "prefill": 128, "past": 1024, "decodes": 8, "context": 4096, "images": Images(height=64, width=512),
-        **_DEPLOYED,
+        "apart": Apart(gpus=2), **_DEPLOYED,
     },
     "serving": {
         "concurrency": 16, "rate": 4.0, "prompt": 512, "output": 32, "prefix_hit": 0.5, "chunk": 128,
@@ -60,6 +60,7 @@ PLANS: dict[str, tuple[dict[str, Any], Any]] = {
     "plan.order": ({"plan.tp": 8, "plan.pp": 2, "plan.dp": 1}, ("pp", "tp", "cp", "ep", "dp")),
     "plan.dispatcher": ({"plan.tp": 1, "plan.dp": 4, "plan.ep": 4, "model": "experts"}, "deepep"),
     "plan.sequence_parallel": ({}, True),
+    "plan.redundant_experts": ({"plan.tp": 4, "plan.ep": 4, "model": "experts", "routing": "zipf_1"}, 4),
 }  # fmt: skip
 """Of each key of a plan that has a meaning outside of training: what else is asked for, another value."""
 
@@ -102,6 +103,7 @@ def pairs() -> list[Any]:
     found = []
     for kind, values in FIELDS.items():
         needs = {"routing": {"model": "experts"}, "images": {"model": "sees"}, "waves": {"lengths": "drawn"}}
+        needs["apart"] = {"model": "experts", "prefill": 0, "past": 0}
         found += [(kind, needs.get(key, {}), key, one) for key, one in values.items()]
         more = ((key, *one) for key, one in {**PLANS, **HOW}.items() if key not in NOT_OF[kind])
         found += [(kind, given, key, value) for key, given, value in more]

@@ -35,7 +35,7 @@ from simgpu.version import __version__
 from simgpu.workload.defaults import filled
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.inference.jobs import Deployed
-from simgpu.workload.jobs import Inference, OperatorList, Traffic, Training
+from simgpu.workload.jobs import Inference, OperatorList, PostTraining, Traffic, Training
 from simgpu.workload.networks.job import Network
 from simgpu.workload.networks.stacks import stack
 from simgpu.workload.runtimes import Runtime
@@ -79,9 +79,13 @@ class Identities:
         if isinstance(job, (Inference, Traffic)) and job.speculative is not None and job.speculative.draft != "mtp":
             draft = self._model(job.speculative.draft, places, ("workload", "speculative", "draft"))
             parts["draft"] = self._digest(draft, vars)
-        if isinstance(job, Traffic):
-            for place, pool in enumerate(job.pools or ()):
-                found = self._cluster(self.resolver.cluster(pool.cluster, {}, places))
+        if isinstance(job, PostTraining) and job.teacher is not None:
+            teacher = self._model(job.teacher, places, ("workload", "teacher"))
+            parts["teacher"] = self._digest(teacher, vars)
+        if isinstance(job, (Traffic, Training)):
+            names = [pool.cluster for pool in job.pools or ()]
+            for place, name in enumerate(names):
+                found = self._cluster(self.resolver.cluster(name, {}, places))
                 parts |= {f"pool {place} {name}": digest for name, digest in found.items()}
         cluster = self.resolver.cluster(scenario.cluster, scenario.hardware, places)
         parts["operations"] = digest_of(_of_operations(scenario, cluster, self.resolver.catalogue))

@@ -17,6 +17,7 @@ from simgpu.plan.numerics import adapter_targets
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import PRECISIONS, Precision, as_published, is_gguf, precision_of
 from simgpu.timing.kernels import KernelModel
+from simgpu.workload.fields import check_shares
 from simgpu.workload.inference.adapters import TARGETS, Adapters
 from simgpu.workload.inference.deployment import ROUTING, Deployment
 from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving, Speculative
@@ -50,6 +51,7 @@ def deploy(
     if job.routing is not None and config.experts == 1:
         problem = f"{shown(job.routing)}: '{config.name}' has no experts; leave it out"
         raise InputError(problem, key="workload.routing")
+    check_shares(job.routing, config.experts)
     if job.offload and cluster.gpu.vendor == "Apple":
         problem = f"{job.offload:g}: '{cluster.gpu.name}' has no memory apart from the host's; leave it out"
         raise InputError(problem, key="workload.offload")

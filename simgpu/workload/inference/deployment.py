@@ -40,8 +40,8 @@ from simgpu.plan.stages import spread_layers
 from simgpu.timing.gemm_libraries import GGML
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.blocks import Block, BlockCounts, run_block
-from simgpu.workload.inference.direct import DEEPEP, directly, lanes_of
 from simgpu.workload.inference.adapters import ADAPTER_BYTES, Adapters, alone
+from simgpu.workload.inference.direct import DEEPEP, directly, lanes_of
 from simgpu.workload.inference.lowering import INSIDE, INTEGERS, UNPACKED, kernels_of
 from simgpu.workload.links import Links
 from simgpu.workload.runtimes import Runtime
@@ -335,22 +335,33 @@ class Deployment:
     def _block(self, kind: str, groups: Groups, more: bool = False) -> Block:
         key = (kind, groups, more)
         if key not in self._blocks:
-            steps = self._sharded(self._operators(kind, groups, more), groups)
-            replays = self.runtime.graphs and is_decode(groups)
-            launch = 0.0 if replays else self.runtime.launch_s
-            self._blocks[key] = run_block(kind, steps, self.kernels, self.links, launch)
+            self._blocks[key] = self.run(kind, self._operators(kind, groups), groups, more)
         return self._blocks[key]
 
-    def _operators(self, kind: str, groups: Groups, more: bool) -> tuple[Operator, ...]:
-        """The kernels of a block before they are split."""
-        c, dtype, sums = self._picking, self.dtype, self.accumulate
-        operators: tuple[Operator, ...]
+    def run(self, name: str, operators: Sequence[Operator], groups: Groups, more: bool = False) -> Block:
+        """A block of operators on one rank, as the runtime's kernels."""
+        steps = self._sharded(self._lowered(operators, more), groups)
+        replays = self.runtime.graphs and is_decode(groups)
+        return run_block(name, steps, self.kernels, self.links, 0.0 if replays else self.runtime.launch_s)
+
+    def _operators(self, kind: str, groups: Groups) -> tuple[Operator, ...]:
+        """The operators of a block."""
+        return self.ends(kind, groups) if kind in ("embedding", "head") else self.layer(kind, groups, self.experts)
+
+    def ends(self, kind: str, groups: Groups) -> tuple[Operator, ...]:
+        """The operators of the embedding or the head."""
         if kind == "embedding":
-            operators = serving_embedding(c, groups, dtype)
-        elif kind == "head":
-            operators = serving_head(c, groups, dtype, sums, every=self._every_logit)
-        else:
-            operators = serving_layer(c, kind, groups, dtype, sums, self.kv_dtype, self.experts, self.routing)
+            return serving_embedding(self._picking, groups, self.dtype)
+        return serving_head(self._picking, groups, self.dtype, self.accumulate, every=self._every_logit)
+
+    def layer(self, kind: str, groups: Groups, split: ExpertSplit) -> tuple[Operator, ...]:
+        """The operators of a layer whose experts are shared in this way."""
+        numbers = (self.dtype, self.accumulate, self.kv_dtype)
+        return serving_layer(self._picking, kind, groups, *numbers, split, self.routing)
+
+    def _lowered(self, operators: Sequence[Operator], more: bool) -> tuple[Operator, ...]:
+        """The kernels of operators before they are split."""
+        c = self._picking
         if self.runtime.style == "ggml":
             operators = tuple(separated(operators))
         found = kernels_of(applied(operators, self.precision, c, more), self.runtime, c, self._products)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simgpu.hardware.cluster import Cluster
 from simgpu.plan.serving_memory import cache_bytes
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.generation import decode_seconds, pipelined, prefill_runs
@@ -36,7 +37,11 @@ def serve_apart(prefill: Deployment, decode: Deployment, load: Load, prefills: i
 
 def network_rate(deployment: Deployment) -> float:
     """Bytes/s that a GPU sends to another node: its share of the adapters, of the host link where there are none."""
-    cluster = deployment.cluster
+    return adapter_rate(deployment.cluster)
+
+
+def adapter_rate(cluster: Cluster) -> float:
+    """Bytes/s of a GPU's share of its node's network adapters; of the host link where there are none."""
     nic, count = cluster.node.nic, cluster.node.nic_count
     if nic is None or not count:
         port = cluster.gpu.host_link

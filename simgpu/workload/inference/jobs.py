@@ -149,6 +149,15 @@ class Inference(Deployed):
     speculative: Speculative | None = None
 
 
+class Apart(Strict):
+    """Experts, and what else feeds forward, on GPUs of their own beside those of the plan, which then attend alone."""
+
+    gpus: Size | None = None
+    """GPUs of the experts; default: the number with the most tokens a second and GPU."""
+    microbatches: Annotated[int, Field(strict=True, gt=0, le=64)] | None = None
+    """Parts of the batch that take turns on both sides; default: the best of one to four."""
+
+
 class MixedStep(Deployed):
     """One step of an engine: a chunk of a prompt together with sequences that get a token each.
 
@@ -162,6 +171,14 @@ class MixedStep(Deployed):
     context: Size = 1024
     images: Images | None = None
     """Images of the prompt that this step begins: their tokens come beside those of `prefill`."""
+    apart: Apart | None = None
+    """Attention and experts on GPUs of their own (decodes alone)."""
+
+    @model_validator(mode="after")
+    def _decodes_apart(self) -> MixedStep:
+        if self.apart is not None and (self.prefill or not self.decodes):
+            raise ValueError(f"apart splits steps of decodes alone, and prefill is {self.prefill}; expected 0")
+        return self
 
 
 class Serving(Deployed):

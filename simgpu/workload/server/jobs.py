@@ -229,7 +229,7 @@ class Traffic(Managed):
             "lora",
         )
         kept = {key: getattr(self, key) for key in keys}
-        new, output = self.prompt or 1, self.output or 0
+        new, output = self.prompt or 1, min(self.output or 0, (self.output_range or (1, 10**12))[1])
         if self.mix:
             new = round(sum(one.share * one.prompt for one in self.mix))
             output = round(sum(one.share * one.output for one in self.mix))
@@ -289,7 +289,8 @@ class Traffic(Managed):
             raise ValueError("resample draws lengths of lengths_file; expected that file")
         _check_spreads(self)
         for name in ("prompt", "output"):
-            _check_range(name, getattr(self, f"{name}_range"), getattr(self, name))
+            mean = None if self.lengths == "lognormal" else getattr(self, name)  # which may lie above where it is cut
+            _check_range(name, getattr(self, f"{name}_range"), mean)
         if self.warmups and (self.turns > 1 or self.trace is not None):
             raise ValueError("warmups are of requests of one turn, whose first prompt they have; leave them out")
         if self.trace_sessions and (self.trace is None or self.trace_deltas):
