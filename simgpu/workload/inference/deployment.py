@@ -229,7 +229,7 @@ class Deployment:
         for layers in self.stages:
             counts = Counter(self._kinds[layer] for layer in layers)
             groups = (Group(tokens, 1, 2),)
-            found.append([(list(shard_operators(self._operators(kind, groups, False), self._inner)), count)
+            found.append([(list(shard_operators(self._operators(kind, groups), self._inner)), count)
                           for kind, count in counts.items()])  # fmt: skip
         return found
 
