@@ -276,7 +276,7 @@ KNOWN = """
 machine: dgx-h100
 source: made up
 stacks: {megatron: {slowdown: 1.15, runs: 1}}
-links: {nvlink-4: 0.85}
+links: {nvlink-4: 0.93}
 """
 
 
@@ -312,7 +312,7 @@ def test_factors_of_a_made_up_machine_are_found_within_their_intervals(machine):
     result = learned(machine, "--format", "json", "-o", str(machine / "mine.yaml"), "-q")
     assert result.exit_code == 0, result.output
     answer = json.loads(result.output)
-    truth = {"kernels of megatron": 1.15, "payload of nvlink-4": 0.85}
+    truth = {"kernels of megatron": 1.15, "payload of nvlink-4": 0.93}
     assert {one["factor"] for one in answer["factors"]} == set(truth)
     for one in answer["factors"]:
         assert one["p10"] <= truth[one["factor"]] <= one["p90"] and 0 < one["told"] < 1
@@ -334,8 +334,8 @@ def test_what_was_learned_is_a_cluster(machine):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("nvlink-4: 0.85", "nvlink-9: 0.85"), "no such link"),
-        (("nvlink-4: 0.85", "nvlink-4: -1"), "known.yaml:5.*links.nvlink-4"),
+        (("nvlink-4: 0.93", "nvlink-9: 0.85"), "no such link"),
+        (("nvlink-4: 0.93", "nvlink-4: -1"), "known.yaml:5.*links.nvlink-4"),
         (("slowdown: 1.15", "slowdown: nan"), "known.yaml:4.*slowdown"),
         (("machine: dgx-h100", "machine: known.yaml"), "itself|known.yaml"),
         (("machine: dgx-h100", "machine: dgx-h10"), "unknown cluster"),

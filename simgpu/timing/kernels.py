@@ -183,6 +183,7 @@ class KernelModel:
         self.gpu, self.constants = self.cluster.gpu, self.cluster.kernel
         self._own = self.constants.stretch(self.stack, "slowdown")
         self._own_experts = self._own * self.constants.stretch(self.stack, "experts")
+        self._own_arithmetic = self.constants.stretch(self.stack, "arithmetic")
         self.timer = GPUTimer(self.gpu, self.constants, self.sustained, self.training and self.sustained)
         self._regimes: dict[tuple[str, str], tuple[str, bool]] = {}
         key = key_of(self, cluster=_gpu_of(self.cluster))
@@ -235,9 +236,7 @@ class KernelModel:
         if op.time_s is not None:
             return KernelTime(op.time_s, 0.0, 0.0, 0.0, "measured", peak=self._datasheet_peak(op))
         times, operator, library = self._model(op)
-        factor = self._factor(op)
-        if factor != 1:
-            times = KernelTimes(*(part * factor for part in times))
+        times = times.stretched(self._factor(op), self._own_arithmetic)
         parts = KernelTimes(*(part.reshape(-1)[:1] for part in times))
         seconds = float(parts.seconds[0])
         group = class_of(operator)

@@ -1,13 +1,15 @@
-"""Which factors of a machine its logs can carry: those with which runs that are left out are not predicted worse.
+"""Which factors of a machine its logs can carry: those that runs which were left out speak for.
 
-Priors keep factors that logs say little of near where they were, so all are fitted at first. Then each run is predicted
+Priors keep factors that logs say little of near where they were, so all are fitted at first. Then each job is predicted
 by a fit to the others, and a factor without which that comes nearer, by more than chance makes of one run, is dropped.
-Where three runs or more are predicted that much farther off with what is left than with nothing, nothing is kept.
+Of what is left at least something has to bring jobs that are left out nearer than no fit at all does, beyond doubt: by
+twice the standard error of that gain. Else all factors are dropped: what one half of a machine's runs is off by would
+say nothing of the other, or worse.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,20 +18,27 @@ CHANCE = 1.0
 
 Fewer factors than that allows narrow intervals too much: what a dropped factor does is laid at the door of others.
 """
+DOUBT = 2.0
+"""Standard errors by which runs that are left out have to come nearer, on average: 95 % of chance."""
 JUDGES = 3
-"""Runs from which on they can tell that no fit at all is best.
+"""Jobs from which on they can tell that no fit at all is best.
 
 Of two each is judged by one other alone: nothing would be kept in 17 of 45 pairs of stages of one server (vLLM 0.15.1,
 ten stages), in all of which the fit brings the tokens of the other eight nearer.
 """
+MEAN = 1.2533
+"""Standard deviation of a normal distribution over its mean absolute deviation: sqrt(pi / 2)."""
+FREEDOM = 6.0
+"""Degrees of freedom behind the spread of runs of one machine (`simgpu/timing/components.csv`, whole runs)."""
 
 
 @dataclass(frozen=True)
 class Linear:
     """Measurements (logarithms, less what is predicted without a fit) as a linear model of factors.
 
-    `within` are standard deviations of the measurements, `priors` those of the factors; `runs` says of which run each
-    measurement is.
+    `within` are standard deviations of the measurements, `priors` those of the factors; `runs` says of which job each
+    measurement is. Runs of one job repeat one another, and what a prediction of it is off by: together they count as
+    one.
     """
 
     slopes: np.ndarray
@@ -53,16 +62,45 @@ class Linear:
         return mode
 
     def left_out(self, kept: np.ndarray) -> np.ndarray:
-        """What each measurement is off by after a fit to the other runs."""
+        """What each measurement is off by after a fit to the other jobs."""
         found = self.away.copy()
         for run in np.unique(self.runs):
             mine = self.runs == run
             found[mine] -= self.slopes[mine] @ self.solved(kept, self.away, ~mine)
         return found
 
+    def as_spread(self, kept: np.ndarray) -> Linear:
+        """The same with the spread of runs that these show, where they spread more than those of other machines.
+
+        Its variance is the mean of that of other machines, with their degrees of freedom, and of what these are off by.
+        """
+        found = self
+        for _ in range(3):
+            off = (self.away - self.slopes @ found.solved(kept, self.away)) / self.within
+            more = (FREEDOM + float(off @ off)) / (FREEDOM + len(off))
+            found = replace(self, within=self.within * max(more, 1.0) ** 0.5)
+        return found
+
+    def scatter(self, kept: np.ndarray, rows: np.ndarray) -> float:
+        """What `rows` of jobs that are left out are off by (sd of the log), drawn towards the spread of other machines.
+
+        0 of fewer than `JUDGES` jobs. Absolute values, not squares: one run far off is no measure of the others.
+        """
+        count = len(np.unique(self.runs[rows]))
+        if count < JUDGES:
+            return 0.0
+        off = MEAN * np.abs(self.left_out(kept)[rows]).mean()
+        return float(((FREEDOM * np.mean(self.within[rows] ** 2) + count * off**2) / (FREEDOM + count)) ** 0.5)
+
+
+def together(within: np.ndarray, runs: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Standard deviations with which measurements of one column count once for a job, however often it ran."""
+    same = (runs[:, None] == runs[None, :]) & (columns[:, None] == columns[None, :])
+    return np.asarray(within * np.sqrt(same.sum(axis=1)))
+
 
 def chosen(linear: Linear, felt: np.ndarray) -> np.ndarray:
-    """The factors that are kept, of those that the runs feel. From one run alone all are: nothing else can judge."""
+    """The factors that are kept, of those that jobs feel. From one job alone all are: nothing else can judge."""
     kept = felt.copy()
     count = len(np.unique(linear.runs))
     if count == 1:
@@ -71,11 +109,18 @@ def chosen(linear: Linear, felt: np.ndarray) -> np.ndarray:
     while kept.any():
         fewer = {i: _score(linear, _less(kept, int(i))) for i in np.flatnonzero(kept).tolist()}
         worst = min(fewer, key=lambda i: fewer[i])
-        if fewer[worst] >= score - CHANCE:
+        if fewer[worst] >= score - CHANCE and (count < JUDGES or nearer(linear, kept)):
             break
         kept, score = _less(kept, worst), fewer[worst]
-    nothing = np.zeros(len(felt), bool)
-    return nothing if count >= JUDGES and score > _score(linear, nothing) + CHANCE else kept
+    return kept
+
+
+def nearer(linear: Linear, kept: np.ndarray) -> bool:
+    """Whether a fit to the other jobs brings those that are left out nearer than none, beyond doubt."""
+    gains = np.abs(linear.away / linear.within) - np.abs(linear.left_out(kept) / linear.within)
+    by_job = np.array([gains[linear.runs == run].mean() for run in np.unique(linear.runs)])
+    error = by_job.std(ddof=1) / len(by_job) ** 0.5
+    return bool(by_job.mean() > DOUBT * error)
 
 
 def _score(linear: Linear, kept: np.ndarray) -> float:
