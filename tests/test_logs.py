@@ -138,7 +138,11 @@ _OK = {"time_to_first_token_ms": {"successful": {"mean": 123.4, "percentiles": {
        "inter_token_latency_ms": {"successful": {"mean": 18.4}}, "request_latency": {"successful": {"mean": 2.5}},
        "requests_per_second": {"successful": {"mean": 16.64}}, "prompt_token_count": {"successful": {"mean": 1024.0}},
        "output_token_count": {"successful": {"mean": 128.0}}}  # fmt: skip
+AIPERF = {**GENAI, "aiperf_version": "0.8.0", "input_config": {"phases": [
+    {"name": "warmup", "concurrency": 2}, {"name": "profiling", "concurrency": 64}]}}  # fmt: skip
 GUIDE = {"benchmarks": [{"args": {"strategy": {"streams": 64}}, "metrics": _OK}]}
+NEWER_GUIDE = {"metadata": {"guidellm_version": "0.5.3"}, "args": {"rate": 8}, "benchmarks": [
+    {"config": {"strategy": {"type_": "concurrent", "streams": 64}}, "metrics": _OK}]}  # fmt: skip
 PERF = {"load_summary": {"requested_rate": 17}, "successes": {"count": 1000, "latency": {
             "time_to_first_token": {"mean": 0.1234, "p99": 0.4}, "time_per_output_token": {"mean": 0.0184}},
         "throughput": {"requests_per_sec": 16.64},
@@ -147,8 +151,14 @@ PERF = {"load_summary": {"requested_rate": 17}, "successes": {"count": 1000, "la
 
 @pytest.mark.parametrize(
     "content",
-    [VLLM_TEXT, *map(json.dumps, (FLAT, {**FLAT, "backend": "sglang"}, GENAI, {"records": GENAI}, GUIDE, PERF))],
-    ids=["text", "vllm", "sglang", "genai-perf", "aiperf", "guidellm", "inference-perf"],
+    [
+        VLLM_TEXT,
+        *map(
+            json.dumps,
+            (FLAT, {**FLAT, "backend": "sglang"}, GENAI, AIPERF, {"records": GENAI}, GUIDE, NEWER_GUIDE, PERF),
+        ),
+    ],
+    ids=["text", "vllm", "sglang", "genai-perf", "aiperf", "records", "guidellm", "guidellm 0.5", "inference-perf"],
 )
 def test_one_load_is_the_same_in_the_form_of_each_tool(content, tmp_path):
     found = only(written(tmp_path, content))
@@ -158,6 +168,7 @@ def test_one_load_is_the_same_in_the_form_of_each_tool(content, tmp_path):
     assert found.of("tpot_s").value == pytest.approx(0.0184)
     assert found.of("requests_per_s").value == pytest.approx(16.64)
     assert found.facts["input_tokens"] == pytest.approx(1024) and found.facts["output_tokens"] == pytest.approx(128)
+    assert found.facts.get("concurrency", 64) == 64
 
 
 def test_documents_one_a_line_are_runs(tmp_path):
@@ -184,6 +195,8 @@ def test_a_page_of_metrics_gives_means_and_percentiles_between_its_buckets(tmp_p
     page += 'vllm:time_to_first_token_seconds_sum{model_name="m"} 12.0\n'
     page += 'vllm:time_to_first_token_seconds_count{model_name="m"} 100\n'
     found = only(written(tmp_path, page))
+    stamped = page.replace("\n", " 1764500000.123\n").replace("h 1764500000.123", "h") + "# EOF\n"  # OpenMetrics
+    assert only(written(tmp_path, stamped, "stamped.txt")).measurements == found.measurements
     assert found.of("ttft_s").value == pytest.approx(0.12)
     assert found.of("ttft_50th_s").value == pytest.approx(0.1)
     assert found.of("ttft_90th_s").value == pytest.approx(0.2)
