@@ -165,7 +165,7 @@ def learn(given: Sequence[Given], catalogue: Catalogue) -> Answer:
     scatter = linear.scatter(kept, steady)
     linear = linear.as_spread(kept)
     mode, at = _mode(linear, kept, predicted, measured, start)
-    cover = linear.posterior(kept)
+    cover = linear.posterior(felt)[np.ix_(kept[felt], kept[felt])]  # what a dropped factor may do is doubt of others
     limits = np.log(most)
     fitted = [_fitted(factors[i], min(mode[i], limits[i]), cover[j, j]) for j, i in enumerate(np.flatnonzero(kept))]
     left = Linear(slopes, measured - at + slopes @ mode, linear.within, priors, linear.runs)
