@@ -107,6 +107,13 @@ def test_losses_that_are_no_numbers_are_noted_and_times_that_cannot_be_left_out(
     assert any("1 times that cannot be" in note for note in found.notes)
 
 
+def test_a_clock_that_jumps_back_or_far_ahead_counts_for_nothing(tmp_path):
+    found = only(written(tmp_path, megatron([9.0, 5.0, -3600.0, 5.0, 86400.0, 5.0, 5.0])))
+    assert (found.of("step_s").value, found.of("step_s").count) == (5.0, 4)
+    assert any("times that cannot be" in note for note in found.notes)
+    assert any("step 5 as slow" in note for note in found.notes)
+
+
 @pytest.mark.parametrize("times", [[9.0, 1, 1, 1, 1.02, 4, 1, 0.99], [9.0, 8, 1, 1, 1, 1], [1.0], [2.0, 1.0]])
 def test_each_step_is_of_one_kind(times):
     found = split(times)
@@ -215,6 +222,7 @@ def test_a_page_of_metrics_gives_means_and_percentiles_between_its_buckets(tmp_p
         ("[" * 200_000, "nested too deeply|is no JSON"),
         (json.dumps({**FLAT, "mean_ttft_ms": "x"}), ""),
         (megatron([5.0, 5.0]).replace("5000.0", "5,01"), "decimal comma"),
+        (megatron([25.0]), "a.log:1: holds warm-up steps alone"),
         (json.dumps({"completed": 0, "mean_ttft_ms": 0.0, "backend": "vllm"}), "hold nothing measured"),
     ],
 )
