@@ -70,15 +70,16 @@ class Linear:
         return found
 
     def as_spread(self, kept: np.ndarray) -> Linear:
-        """The same with the spread of runs that these show, where they spread more than those of other machines.
+        """The same with the spread of runs that these show.
 
-        Its variance is the mean of that of other machines, with their degrees of freedom, and of what these are off by.
+        Its variance is the mean of that of other machines, with their degrees of freedom, and of what these are off by:
+        of three runs that agree it is two thirds of the former.
         """
         found = self
         for _ in range(3):
             off = (self.away - self.slopes @ found.solved(kept, self.away)) / self.within
             more = (FREEDOM + float(off @ off)) / (FREEDOM + len(off))
-            found = replace(self, within=self.within * max(more, 1.0) ** 0.5)
+            found = replace(self, within=self.within * more**0.5)
         return found
 
     def scatter(self, kept: np.ndarray, rows: np.ndarray) -> float:
