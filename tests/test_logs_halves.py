@@ -23,7 +23,7 @@ from simgpu.catalog import Catalogue
 from simgpu.hardware.figure import Quantity
 from simgpu.hardware.inherit import REGIMES, STEP, Calibration, Given
 from simgpu.hardware.spec import GPUSpec
-from simgpu.lab.logs.choosing import Linear, chosen, together
+from simgpu.lab.logs.choosing import chosen, linear_of
 from simgpu.lab.logs.factors import HOST_SPREAD, SLOWDOWN
 from simgpu.lab.logs.fitting import FELT, LINK_SPREAD
 from simgpu.lab.validation.run import Scored, validate
@@ -200,15 +200,17 @@ def _ask(found: Halves, taught: Sequence[Row], asked: Sequence[Row]) -> None:
 def taught_by(taught: Sequence[Row]) -> tuple[np.ndarray, np.ndarray, float]:
     """The mode of the factors after some rows as `simgpu observe` finds it, which are kept, and what is left."""
     jobs, columns = (np.array([getattr(row, name) for row in taught]) for name in ("job", "op"))
-    within = together(np.array([row.within for row in taught]), jobs, columns)
-    linear = Linear(np.array([row.slopes for row in taught]), np.array([row.away for row in taught]), within,
-                    np.array(taught[0].priors), np.unique(jobs, return_inverse=True)[1])  # fmt: skip
+    within, slopes, away = (np.array([getattr(row, name) for row in taught]) for name in ("within", "slopes", "away"))
+    runs = np.unique(jobs, return_inverse=True)[1]
+    linear = linear_of(slopes, away, within, np.array(taught[0].priors), runs, columns)
     kept = chosen(linear, np.abs(linear.slopes).max(axis=0) > FELT)
     scatter = linear.scatter(kept, columns != "ttft")
     linear = linear.as_spread(kept)
     return linear.solved(kept, linear.away), kept, scatter
 
 
+CHANCE = 0.002
+"""By how much rows may come out farther off on average, by chance alone: 0.2 points of a relative error."""
 QUICK = ("TorchTitan", "SimuMax on B200", "NCCL in one node", "nccl-tests")
 """Sources that take seconds; docs/logs.md has the others."""
 
@@ -220,7 +222,7 @@ def test_half_of_a_source_teaches_about_the_other_half(name: str) -> None:
     if not file.is_file():
         pytest.skip("the measurements are not here")
     found = halves(rows_of(file))
-    assert fmean(found.after) <= 1.01 * fmean(found.before)
+    assert fmean(found.after) <= fmean(found.before) + CHANCE
     assert fmean(found.held) >= min(0.7, fmean(found.inside))
 
 

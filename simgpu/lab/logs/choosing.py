@@ -37,8 +37,8 @@ class Linear:
     """Measurements (logarithms, less what is predicted without a fit) as a linear model of factors.
 
     `within` are standard deviations of the measurements, `priors` those of the factors; `runs` says of which job each
-    measurement is. Runs of one job repeat one another, and what a prediction of it is off by: together they count as
-    one.
+    measurement is. `repeats` is how many of one column its job has (1 where it is left out): they repeat one another,
+    and what a prediction is off by, so that together they count as one. `within` has that in it.
     """
 
     slopes: np.ndarray
@@ -46,6 +46,7 @@ class Linear:
     within: np.ndarray
     priors: np.ndarray
     runs: np.ndarray
+    repeats: np.ndarray | float = 1.0
 
     def posterior(self, kept: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
         """Covariance of the posterior of the factors that are kept, after some measurements (default: all)."""
@@ -75,10 +76,10 @@ class Linear:
         Its variance is the mean of that of other machines, with their degrees of freedom, and of what these are off by:
         of three runs that agree it is two thirds of the former.
         """
-        found = self
+        found, count = self, float(np.sum(np.ones(len(self.away)) / self.repeats))
         for _ in range(3):
             off = (self.away - self.slopes @ found.solved(kept, self.away)) / self.within
-            more = (FREEDOM + float(off @ off)) / (FREEDOM + len(off))
+            more = (FREEDOM + float(off @ off)) / (FREEDOM + count)
             found = replace(self, within=self.within * more**0.5)
         return found
 
@@ -91,13 +92,16 @@ class Linear:
         if count < JUDGES:
             return 0.0
         off = MEAN * np.abs(self.left_out(kept)[rows]).mean()
-        return float(((FREEDOM * np.mean(self.within[rows] ** 2) + count * off**2) / (FREEDOM + count)) ** 0.5)
+        usual = (self.within**2 / self.repeats)[rows].mean()
+        return float(((FREEDOM * usual + count * off**2) / (FREEDOM + count)) ** 0.5)
 
 
-def together(within: np.ndarray, runs: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Standard deviations with which measurements of one column count once for a job, however often it ran."""
-    same = (runs[:, None] == runs[None, :]) & (columns[:, None] == columns[None, :])
-    return np.asarray(within * np.sqrt(same.sum(axis=1)))
+def linear_of(
+    slopes: np.ndarray, away: np.ndarray, within: np.ndarray, priors: np.ndarray, runs: np.ndarray, columns: np.ndarray
+) -> Linear:
+    """The model of measurements of some columns, of which those of one column and job count once, however many ran."""
+    repeats = ((runs[:, None] == runs[None, :]) & (columns[:, None] == columns[None, :])).sum(axis=1)
+    return Linear(slopes, away, within * np.sqrt(repeats), priors, runs, repeats)
 
 
 def chosen(linear: Linear, felt: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.lab.logs.choosing import Linear, chosen, together
+from simgpu.lab.logs.choosing import Linear, chosen, linear_of
 from simgpu.lab.logs.factors import ALONE, SLOWDOWN, Factor, factors_of, op_of, overlay_of
 from simgpu.lab.logs.observed import LINK, SERVER, TRAINING, Observed
 from simgpu.lab.nccl_logs import DTYPES
@@ -158,8 +158,8 @@ def learn(given: Sequence[Given], catalogue: Catalogue) -> Answer:
     priors = np.array([one.prior for one in factors])
     jobs = _jobs(given)
     of = np.array([jobs[one.number] for one in seen])
-    within = together(np.array([one.within for one in seen]), of, np.array([one.column for one in seen]))
-    linear = Linear(slopes, measured - start, within, priors, of)
+    within, columns = np.array([one.within for one in seen]), np.array([one.column for one in seen])
+    linear = linear_of(slopes, measured - start, within, priors, of, columns)
     kept = chosen(linear, felt)
     steady = np.array([given[one.number].run.kind != LINK and one.column not in FIRST for one in seen])
     scatter = linear.scatter(kept, steady)
