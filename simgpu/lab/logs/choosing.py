@@ -2,9 +2,9 @@
 
 Priors keep factors that logs say little of near where they were, so all are fitted at first. Then each job is predicted
 by a fit to the others, and a factor without which that comes nearer, by more than chance makes of one run, is dropped.
-Of what is left at least something has to bring jobs that are left out nearer than no fit at all does, beyond doubt: by
-twice the standard error of that gain. Else all factors are dropped: what one half of a machine's runs is off by would
-say nothing of the other, or worse.
+Of what is left at least something has to bring jobs that are left out nearer than no fit at all does, beyond the doubt
+of one in ten: by 1.28 standard errors of that gain. Else all factors are dropped: what one half of a machine's runs is
+off by would say nothing of the other, or worse.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ CHANCE = 1.0
 
 Fewer factors than that allows narrow intervals too much: what a dropped factor does is laid at the door of others.
 """
-DOUBT = 2.0
-"""Standard errors by which runs that are left out have to come nearer, on average: 95 % of chance."""
+DOUBT = 1.28
+"""Standard errors by which jobs that are left out have to come nearer, on average: as the ends of 80 % intervals."""
 JUDGES = 3
 """Jobs from which on they can tell that no fit at all is best.
 
@@ -73,13 +73,14 @@ class Linear:
     def as_spread(self, kept: np.ndarray) -> Linear:
         """The same with the spread of runs that these show.
 
-        Its variance is the mean of that of other machines, with their degrees of freedom, and of what these are off by:
-        of three runs that agree it is two thirds of the former.
+        Its variance is the mean of that of other machines, with their degrees of freedom, and of what these are off by,
+        less what factors take: of three runs that agree it is some three quarters of the former.
         """
         found, count = self, float(np.sum(np.ones(len(self.away)) / self.repeats))
         for _ in range(3):
             off = (self.away - self.slopes @ found.solved(kept, self.away)) / self.within
-            more = (FREEDOM + float(off @ off)) / (FREEDOM + count)
+            told = float(np.trace(np.eye(int(kept.sum())) - found.posterior(kept) @ np.diag(self.priors[kept] ** -2.0)))
+            more = (FREEDOM + float(off @ off)) / (FREEDOM + max(count - told, 0.0))
             found = replace(self, within=self.within * more**0.5)
         return found
 

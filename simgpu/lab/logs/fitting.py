@@ -9,7 +9,7 @@ mode, and the curvature there is the posterior. Which factors are kept, runs tha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from math import exp, log, sqrt
 from typing import Any
@@ -164,11 +164,11 @@ def learn(given: Sequence[Given], catalogue: Catalogue) -> Answer:
     steady = np.array([given[one.number].run.kind != LINK and one.column not in FIRST for one in seen])
     scatter = linear.scatter(kept, steady)
     linear = linear.as_spread(kept)
-    mode, at = _mode(linear, kept, predicted, measured, start)
-    cover = linear.posterior(felt)[np.ix_(kept[felt], kept[felt])]  # what a dropped factor may do is doubt of others
+    mode, at, linear = _mode(linear, kept, predicted, measured, start)
+    left = replace(linear, away=measured - at + linear.slopes @ mode)
+    cover = _doubt(left, kept, felt, mode)
     limits = np.log(most)
     fitted = [_fitted(factors[i], min(mode[i], limits[i]), cover[j, j]) for j, i in enumerate(np.flatnonzero(kept))]
-    left = Linear(slopes, measured - at + slopes @ mode, linear.within, priors, linear.runs)
     out = left.left_out(kept)
     signs = [-1.0 if "per_s" in one.column else 1.0 for one in seen]
     held = [Held(given[one.number].run, one.column, *(exp(sign * value) for value in values))
@@ -288,20 +288,36 @@ def _mode(
     predicted: Callable[[np.ndarray], np.ndarray],
     measured: np.ndarray,
     start: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The mode of the logarithms of all factors, 0 for those that are not kept, and what is predicted there."""
+) -> tuple[np.ndarray, np.ndarray, Linear]:
+    """The mode of the logarithms of all factors, what is predicted there, and the model about it.
+
+    Factors that are not kept are 0. Slopes are those at the mode: a host three times as slow is felt where it was not.
+    """
     mode, at = np.zeros(len(kept)), start
     if not kept.any():
-        return mode, at
-    for _ in range(STEPS):
+        return mode, at, linear
+    for step in range(STEPS):
         mode = linear.solved(kept, measured - at + linear.slopes @ mode)
         at = predicted(mode)
-    return mode, at
+        if step == 0:
+            slopes = np.column_stack([(predicted(mode + DELTA * unit) - at) / DELTA for unit in np.eye(len(kept))])
+            linear = replace(linear, slopes=slopes)
+    return mode, at, linear
+
+
+def _doubt(linear: Linear, kept: np.ndarray, felt: np.ndarray, mode: np.ndarray) -> np.ndarray:
+    """The covariance of the factors that are kept: that of all, and how far they would be elsewhere with all.
+
+    One that was dropped may be at work all the same.
+    """
+    cover = linear.posterior(felt)[np.ix_(kept[felt], kept[felt])]
+    moved = (linear.solved(felt, linear.away) - mode)[kept]
+    return np.asarray(cover + np.outer(moved, moved))
 
 
 def _fitted(factor: Factor, value: float, variance: float) -> Fitted:
     reach = _Z80 * sqrt(variance)
-    return Fitted(factor, exp(value), exp(value - reach), exp(value + reach), 1 - variance / factor.prior**2)
+    return Fitted(factor, exp(value), exp(value - reach), exp(value + reach), max(1 - variance / factor.prior**2, 0.0))
 
 
 def _alike(factors: Sequence[Factor], cover: np.ndarray) -> list[tuple[str, str]]:
