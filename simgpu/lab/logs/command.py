@@ -164,10 +164,10 @@ def show_learned(done: Answer, style: str, out: IO[str]) -> None:
     notes = [*alike, *done.notes]
     if done.dropped:
         notes.append(f"not kept, since runs that are left out are predicted no nearer with them:"
-                     f" {', '.join(one.name for one in done.dropped)}")  # fmt: skip
+                     f" {', '.join(map(_shown, done.dropped))}")  # fmt: skip
     if style == "json":
         found = {"machine": done.machine, "stack": done.stack, "alike": alike, "notes": list(done.notes)}
-        found["dropped"] = [one.name for one in done.dropped]
+        found["dropped"] = [_factor(one) for one in done.dropped]
         print_json({**found, "factors": [_factor(one) for one in done.factors], "runs": _runs(done)}, out)
     elif style == "csv":
         print_csv(_runs(done), out)
@@ -194,6 +194,10 @@ def show_learned(done: Answer, style: str, out: IO[str]) -> None:
             for held in done.runs
         ]
         print_table(table, tuple(table[0]), "", [], out)
+
+
+def _shown(one: Fitted) -> str:
+    return f"{one.factor.name} ({one.low:.2f} to {one.high:.2f})"
 
 
 def _factor(one: Fitted) -> dict[str, Any]:

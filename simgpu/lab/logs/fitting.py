@@ -112,7 +112,7 @@ class Answer:
     factors: Sequence[Fitted]
     runs: Sequence[Held]
     alike: Sequence[tuple[str, str]]
-    dropped: Sequence[Factor] = ()
+    dropped: Sequence[Fitted] = ()
     notes: Sequence[str] = field(default=())
     jobs: int = 0
     scatter: float = 0.0
@@ -164,19 +164,21 @@ def learn(given: Sequence[Given], catalogue: Catalogue) -> Answer:
     steady = np.array([given[one.number].run.kind != LINK and one.column not in FIRST for one in seen])
     scatter = linear.scatter(kept, steady)
     linear = linear.as_spread(kept)
+    every, _, whole = _mode(linear, felt, predicted, measured, start)
     mode, at, linear = _mode(linear, kept, predicted, measured, start)
+    cover, at_felt, limits = whole.posterior(felt), np.flatnonzero(felt), np.log(most)
+    told = [(kept[i], _fitted(factors[i], min(mode[i], limits[i]), every[i], cover[j, j]))
+            for j, i in enumerate(at_felt)]  # fmt: skip
+    fitted = [one for yes, one in told if yes]
     left = replace(linear, away=measured - at + linear.slopes @ mode)
-    cover = _doubt(left, kept, felt, mode)
-    limits = np.log(most)
-    fitted = [_fitted(factors[i], min(mode[i], limits[i]), cover[j, j]) for j, i in enumerate(np.flatnonzero(kept))]
     out = left.left_out(kept)
     signs = [-1.0 if "per_s" in one.column else 1.0 for one in seen]
     held = [Held(given[one.number].run, one.column, *(exp(sign * value) for value in values))
             for one, sign, values in zip(seen, signs, zip(measured - start, measured - at, out, strict=True),
                                          strict=True)]  # fmt: skip
-    dropped = [one for one, yes, no in zip(factors, felt, kept, strict=True) if yes and not no]
+    dropped = [one for yes, one in told if not yes]
     taught = {jobs[one.number] for one in seen if given[one.number].run.kind != LINK}
-    alike = _alike([factors[i] for i in np.flatnonzero(kept)], cover)
+    alike = _alike([factors[i] for i in np.flatnonzero(kept)], cover[np.ix_(kept[felt], kept[felt])])
     return Answer(machine, stack, fitted, held, alike, dropped, notes, len(taught), scatter)
 
 
@@ -305,19 +307,11 @@ def _mode(
     return mode, at, linear
 
 
-def _doubt(linear: Linear, kept: np.ndarray, felt: np.ndarray, mode: np.ndarray) -> np.ndarray:
-    """The covariance of the factors that are kept: that of all, and how far they would be elsewhere with all.
-
-    One that was dropped may be at work all the same.
-    """
-    cover = linear.posterior(felt)[np.ix_(kept[felt], kept[felt])]
-    moved = (linear.solved(felt, linear.away) - mode)[kept]
-    return np.asarray(cover + np.outer(moved, moved))
-
-
-def _fitted(factor: Factor, value: float, variance: float) -> Fitted:
+def _fitted(factor: Factor, value: float, middle: float, variance: float) -> Fitted:
+    """A factor with its value, and the interval about its `middle` in a fit of all: dropped ones may be at work."""
     reach = _Z80 * sqrt(variance)
-    return Fitted(factor, exp(value), exp(value - reach), exp(value + reach), max(1 - variance / factor.prior**2, 0.0))
+    low, high = min(value, middle - reach), max(value, middle + reach)
+    return Fitted(factor, exp(value), exp(low), exp(high), 1 - variance / factor.prior**2)
 
 
 def _alike(factors: Sequence[Factor], cover: np.ndarray) -> list[tuple[str, str]]:
