@@ -166,7 +166,8 @@ def show_learned(done: Answer, style: str, out: IO[str]) -> None:
         notes.append(f"not kept, since runs that are left out are predicted no nearer with them:"
                      f" {', '.join(map(_shown, done.dropped))}")  # fmt: skip
     if style == "json":
-        found = {"machine": done.machine, "stack": done.stack, "alike": alike, "notes": list(done.notes)}
+        found: dict[str, Any] = {"machine": done.machine, "stack": done.stack, "alike": alike}
+        found["notes"] = list(done.notes)
         found["dropped"] = [_factor(one) for one in done.dropped]
         print_json({**found, "factors": [_factor(one) for one in done.factors], "runs": _runs(done)}, out)
     elif style == "csv":

@@ -19,14 +19,14 @@ import numpy as np
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.lab.logs.choosing import Linear, chosen, linear_of
+from simgpu.lab.logs.choosing import FREEDOM, Linear, chosen, linear_of
 from simgpu.lab.logs.factors import ALONE, SLOWDOWN, Factor, factors_of, op_of, overlay_of
 from simgpu.lab.logs.observed import LINK, SERVER, TRAINING, Observed
 from simgpu.lab.nccl_logs import DTYPES
 from simgpu.overlay import Overlay, overrides_of
 from simgpu.scenario import Origins, Scenario, resolve_cluster, run_scenario
 from simgpu.timing.collectives import collective_time
-from simgpu.timing.distance import WITHIN, class_of_run, component
+from simgpu.timing.distance import WITHIN, class_of_run, component, student
 from simgpu.workload.runtime_files import runtime
 
 COLUMNS = {
@@ -309,7 +309,7 @@ def _mode(
 
 def _fitted(factor: Factor, value: float, middle: float, variance: float) -> Fitted:
     """A factor with its value, and the interval about its `middle` in a fit of all: dropped ones may be at work."""
-    reach = _Z80 * sqrt(variance)
+    reach = student(_Z80, FREEDOM) * sqrt(variance)
     low, high = min(value, middle - reach), max(value, middle + reach)
     return Fitted(factor, exp(value), exp(low), exp(high), 1 - variance / factor.prior**2)
 
