@@ -28,13 +28,16 @@ Factor = Annotated[float, Field(ge=0.05, le=20, allow_inf_nan=False)]
 class Learned(Spec):
     """What logs say of a framework or an engine: how many times as long its parts take, after how many runs.
 
-    `slowdown` is of all kernels, `experts` of those of experts beside, `host` of the host's time, `front` of what a
-    request spends outside the engine before its first token.
+    `slowdown` is of all kernels, `experts` of those of experts beside, `arithmetic` of those that arithmetic binds (and
+    not memory) beside, `host` of the host's time, `front` of what a request spends outside the engine before its first
+    token. `spread` is what runs that were left out were off by (standard deviation of the logarithm).
     """
 
     slowdown: Factor
     runs: Annotated[int, Field(ge=1, le=1_000_000)]
     experts: Factor | None = None
+    arithmetic: Factor | None = None
+    spread: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     host: Factor | None = None
     front: Factor | None = None
 

@@ -107,6 +107,13 @@ def test_losses_that_are_no_numbers_are_noted_and_times_that_cannot_be_left_out(
     assert any("1 times that cannot be" in note for note in found.notes)
 
 
+def test_a_clock_that_jumps_back_or_far_ahead_counts_for_nothing(tmp_path):
+    found = only(written(tmp_path, megatron([9.0, 5.0, -3600.0, 5.0, 86400.0, 5.0, 5.0])))
+    assert (found.of("step_s").value, found.of("step_s").count) == (5.0, 4)
+    assert any("times that cannot be" in note for note in found.notes)
+    assert any("step 5 as slow" in note for note in found.notes)
+
+
 @pytest.mark.parametrize("times", [[9.0, 1, 1, 1, 1.02, 4, 1, 0.99], [9.0, 8, 1, 1, 1, 1], [1.0], [2.0, 1.0]])
 def test_each_step_is_of_one_kind(times):
     found = split(times)
@@ -138,7 +145,11 @@ _OK = {"time_to_first_token_ms": {"successful": {"mean": 123.4, "percentiles": {
        "inter_token_latency_ms": {"successful": {"mean": 18.4}}, "request_latency": {"successful": {"mean": 2.5}},
        "requests_per_second": {"successful": {"mean": 16.64}}, "prompt_token_count": {"successful": {"mean": 1024.0}},
        "output_token_count": {"successful": {"mean": 128.0}}}  # fmt: skip
+AIPERF = {**GENAI, "aiperf_version": "0.8.0", "input_config": {"phases": [
+    {"name": "warmup", "concurrency": 2}, {"name": "profiling", "concurrency": 64}]}}  # fmt: skip
 GUIDE = {"benchmarks": [{"args": {"strategy": {"streams": 64}}, "metrics": _OK}]}
+NEWER_GUIDE = {"metadata": {"guidellm_version": "0.5.3"}, "args": {"rate": 8}, "benchmarks": [
+    {"config": {"strategy": {"type_": "concurrent", "streams": 64}}, "metrics": _OK}]}  # fmt: skip
 PERF = {"load_summary": {"requested_rate": 17}, "successes": {"count": 1000, "latency": {
             "time_to_first_token": {"mean": 0.1234, "p99": 0.4}, "time_per_output_token": {"mean": 0.0184}},
         "throughput": {"requests_per_sec": 16.64},
@@ -147,8 +158,14 @@ PERF = {"load_summary": {"requested_rate": 17}, "successes": {"count": 1000, "la
 
 @pytest.mark.parametrize(
     "content",
-    [VLLM_TEXT, *map(json.dumps, (FLAT, {**FLAT, "backend": "sglang"}, GENAI, {"records": GENAI}, GUIDE, PERF))],
-    ids=["text", "vllm", "sglang", "genai-perf", "aiperf", "guidellm", "inference-perf"],
+    [
+        VLLM_TEXT,
+        *map(
+            json.dumps,
+            (FLAT, {**FLAT, "backend": "sglang"}, GENAI, AIPERF, {"records": GENAI}, GUIDE, NEWER_GUIDE, PERF),
+        ),
+    ],
+    ids=["text", "vllm", "sglang", "genai-perf", "aiperf", "records", "guidellm", "guidellm 0.5", "inference-perf"],
 )
 def test_one_load_is_the_same_in_the_form_of_each_tool(content, tmp_path):
     found = only(written(tmp_path, content))
@@ -158,6 +175,7 @@ def test_one_load_is_the_same_in_the_form_of_each_tool(content, tmp_path):
     assert found.of("tpot_s").value == pytest.approx(0.0184)
     assert found.of("requests_per_s").value == pytest.approx(16.64)
     assert found.facts["input_tokens"] == pytest.approx(1024) and found.facts["output_tokens"] == pytest.approx(128)
+    assert found.facts.get("concurrency", 64) == 64
 
 
 def test_documents_one_a_line_are_runs(tmp_path):
@@ -184,6 +202,8 @@ def test_a_page_of_metrics_gives_means_and_percentiles_between_its_buckets(tmp_p
     page += 'vllm:time_to_first_token_seconds_sum{model_name="m"} 12.0\n'
     page += 'vllm:time_to_first_token_seconds_count{model_name="m"} 100\n'
     found = only(written(tmp_path, page))
+    stamped = page.replace("\n", " 1764500000.123\n").replace("h 1764500000.123", "h") + "# EOF\n"  # OpenMetrics
+    assert only(written(tmp_path, stamped, "stamped.txt")).measurements == found.measurements
     assert found.of("ttft_s").value == pytest.approx(0.12)
     assert found.of("ttft_50th_s").value == pytest.approx(0.1)
     assert found.of("ttft_90th_s").value == pytest.approx(0.2)
@@ -202,6 +222,7 @@ def test_a_page_of_metrics_gives_means_and_percentiles_between_its_buckets(tmp_p
         ("[" * 200_000, "nested too deeply|is no JSON"),
         (json.dumps({**FLAT, "mean_ttft_ms": "x"}), ""),
         (megatron([5.0, 5.0]).replace("5000.0", "5,01"), "decimal comma"),
+        (megatron([25.0]), "a.log:1: holds warm-up steps alone"),
         (json.dumps({"completed": 0, "mean_ttft_ms": 0.0, "backend": "vllm"}), "hold nothing measured"),
     ],
 )
@@ -276,7 +297,7 @@ KNOWN = """
 machine: dgx-h100
 source: made up
 stacks: {megatron: {slowdown: 1.15, runs: 1}}
-links: {nvlink-4: 0.85}
+links: {nvlink-4: 0.93}
 """
 
 
@@ -312,7 +333,7 @@ def test_factors_of_a_made_up_machine_are_found_within_their_intervals(machine):
     result = learned(machine, "--format", "json", "-o", str(machine / "mine.yaml"), "-q")
     assert result.exit_code == 0, result.output
     answer = json.loads(result.output)
-    truth = {"kernels of megatron": 1.15, "payload of nvlink-4": 0.85}
+    truth = {"kernels of megatron": 1.15, "payload of nvlink-4": 0.93}
     assert {one["factor"] for one in answer["factors"]} == set(truth)
     for one in answer["factors"]:
         assert one["p10"] <= truth[one["factor"]] <= one["p90"] and 0 < one["told"] < 1
@@ -334,8 +355,8 @@ def test_what_was_learned_is_a_cluster(machine):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("nvlink-4: 0.85", "nvlink-9: 0.85"), "no such link"),
-        (("nvlink-4: 0.85", "nvlink-4: -1"), "known.yaml:5.*links.nvlink-4"),
+        (("nvlink-4: 0.93", "nvlink-9: 0.85"), "no such link"),
+        (("nvlink-4: 0.93", "nvlink-4: -1"), "known.yaml:5.*links.nvlink-4"),
         (("slowdown: 1.15", "slowdown: nan"), "known.yaml:4.*slowdown"),
         (("machine: dgx-h100", "machine: known.yaml"), "itself|known.yaml"),
         (("machine: dgx-h100", "machine: dgx-h10"), "unknown cluster"),

@@ -85,7 +85,8 @@ def trials(kind: str, count: int, seed: int) -> dict[str, tuple[int, int]]:
     found: dict[str, list[bool]] = defaultdict(list)
     for _ in range(count):
         truth, given = made(kind, draw, catalogue)
-        for one in learn(given, catalogue).factors:
+        done = learn(given, catalogue)
+        for one in (*done.factors, *done.dropped):  # what was not kept has an interval, too
             if one.factor.name in truth:
                 found[one.factor.name].append(one.low <= truth[one.factor.name] <= one.high)
     return {name: (sum(held), len(held)) for name, held in found.items()}

@@ -129,6 +129,7 @@ def _run(row: Mapping[str, Any], time: str, total: float, about: Hashable, kerne
         load=row["workload"] in ("serving", "traffic") and row.get("concurrency") != 1,
         queue=bool(row.get("saturated")) and time == "ttft_s",
         steps=kernel.steps(engine.engine if engine else row["runtime"])[1],
+        scatter=kernel.scatter(engine.engine if engine else row["runtime"]),
     )
     found = run_spread(op, value, run)
     if not measured:

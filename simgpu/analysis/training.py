@@ -248,7 +248,7 @@ def spread_of(found: Anatomy, framework: str, kernel: Calibration, experts: bool
     factors = (min(ends.p10 / found.step, 1.0), max(ends.p90 / found.step, 1.0)) if found.step else (1.0, 1.0)
     run = WholeRun(
         library=framework, architecture=kernel.architecture, regime=kernel.regime("gemm"), kernels=factors,
-        experts=experts, steps=kernel.steps(framework)[1],
+        experts=experts, steps=kernel.steps(framework)[1], scatter=kernel.scatter(framework),
     )  # fmt: skip
     return run_spread("step_time", found.step, run)
 

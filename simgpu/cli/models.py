@@ -23,7 +23,7 @@ from simgpu.cli.base import (
     tell_written,
 )
 from simgpu.cli.names import MACHINES, names_of
-from simgpu.errors import InputError
+from simgpu.errors import InputError, nearest, shown
 
 if TYPE_CHECKING:
     from simgpu.catalog import Catalogue
@@ -89,11 +89,28 @@ def fit(
     tell_written((("written", path) for path in written), quiet)
 
 
-@main.command(short_help="Compare predictions with measurements.", epilog="Example: simgpu validate kernels")
-@click.argument(
-    "what",
-    type=click.Choice(["kernels", "collectives", "training", "inference", "networks", "serving", "energy", "all"]),
+TABLES = ("kernels", "collectives", "training", "inference", "networks", "serving", "energy", "all")
+"""What `simgpu validate` compares with measurements."""
+
+
+def _tables(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:  # noqa: ARG001 - click's signature
+    """Complete names of tables, or files of logs after --with."""
+    from click.shell_completion import CompletionItem
+
+    found = [CompletionItem(name) for name in TABLES if name.startswith(incomplete)]
+    return [CompletionItem(incomplete, type="file")] if context.params.get("mine") else found
+
+
+@main.command(
+    short_help="Compare predictions with measurements.",
+    epilog="Example: simgpu validate kernels",
 )
+@click.argument("words", nargs=-1, required=True, metavar="WHAT|FILE...", shell_complete=_tables)
+@click.option(
+    "--with", "mine", metavar="MINE.yaml", help="Hold what simgpu observe learned against further logs: FILE..."
+)
+@click.option("--of", "experiment", metavar="EXPERIMENT", help="With --with: the experiment that the logs are of.")
+@click.option("--case", "numbers", type=int, multiple=True, metavar="N", help="With --with: the case of each log.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -125,7 +142,10 @@ def fit(
 @one_line_errors
 def validate(
     folders: tuple[str, ...],
-    what: str,
+    words: tuple[str, ...],
+    mine: str | None,
+    experiment: str | None,
+    numbers: tuple[int, ...],
     data: Path | None,
     style: str,
     out: Path | None,
@@ -136,9 +156,22 @@ def validate(
     residuals: Path | None,
     quiet: bool,
 ) -> None:
-    """Compare predictions with measurements: errors by file, GPU and operator, beside the plain datasheet roofline."""
+    """Compare predictions with measurements: errors by file, GPU and operator, beside the plain datasheet roofline.
+
+    WHAT is one of kernels, collectives, training, inference, networks, serving, energy and all.
+
+    With --with, hold what `simgpu observe` learned of a machine against further logs of it, FILE...
+    """
     from simgpu.lab.validation import command
 
+    if mine is not None:
+        if data or out or page or residuals or regime != "full":
+            raise InputError("takes --of, --case and --format", key="validate --with")
+        _validate_with(mine, experiment, numbers, words, open_catalogue(folders), style)
+        return
+    if experiment is not None or numbers:
+        raise InputError("says what logs are of; expected --with MINE.yaml with it", key="--of or --case")
+    what = _table_of(words)
     if what in ("serving", "energy"):
         if out is not None or residuals is not None or regime != "full":
             raise InputError("takes --data, --format and --page", key=f"validate {what}")
@@ -149,6 +182,35 @@ def validate(
     written = command.write(outcome, out, page, residuals, plots, formats)
     command.show(outcome, style, sys.stdout)
     tell_written((("written", path) for path in written), quiet)
+
+
+def _table_of(words: tuple[str, ...]) -> str:
+    """The one table that is asked for."""
+    if len(words) == 1 and words[0] in TABLES:
+        return words[0]
+    unknown = next((word for word in words if word not in TABLES), "")
+    wrong = f"{shown(unknown)} is none of {', '.join(TABLES)}{nearest(unknown, TABLES)}; logs need --with MINE.yaml"
+    raise InputError(wrong if unknown else f"is given {len(words)} times; expected one", key="validate WHAT")
+
+
+def _validate_with(
+    mine: str,
+    experiment: str | None,
+    numbers: tuple[int, ...],
+    files: tuple[str, ...],
+    catalogue: Catalogue,
+    style: str,
+) -> None:
+    """`simgpu validate --with`."""
+    from simgpu.lab.logs import command, holding
+    from simgpu.study.experiment.running import find_experiment, load_experiment
+
+    if experiment is None:
+        raise InputError("says what the logs are of; expected --of EXPERIMENT", key="validate --with")
+    runs = command.observe(Path(file) for file in files)
+    cases = load_experiment(find_experiment(experiment, catalogue), (), catalogue).cases
+    found = holding.hold(command.of_cases(cases, numbers, runs), mine, catalogue)
+    holding.show(found, mine, style, sys.stdout)
 
 
 @main.command(

@@ -250,7 +250,9 @@ class StepFigures(Spec):
 
     slowdown: Number | None = None  # of all kernels, over what their own constants make
     runs: Count | None = None  # measured steps behind it
+    spread: Number | None = None  # of runs that were left out about their predictions (sd of the logarithm)
     experts: Number | None = None  # of kernels of experts, beside that of all
+    arithmetic: Number | None = None  # of kernels that arithmetic binds, beside that of all
     host: Number | None = None  # of the host's time: of a layer, a step, a sequence
     front: Number | None = None  # of what a request spends outside the engine before its first token
 

@@ -108,10 +108,14 @@ class Calibration:
         """(slowdown of kernels, measured steps behind it) of a framework or an engine, by its user's own steps."""
         return self.stretch(stack, "slowdown"), round(self._of_steps(stack).get("runs", 0))
 
+    def scatter(self, stack: str) -> float:
+        """What runs of a framework or engine that taught nothing were off by (sd of the log); 0: nobody knows."""
+        return self._of_steps(stack).get("spread", 0.0)
+
     def stretch(self, stack: str, part: str) -> float:
         """How many times as long a part of a framework's or an engine's work takes on its user's machine.
 
-        `part`: slowdown (of all kernels), experts, host or front.
+        `part`: slowdown (of all kernels), experts, arithmetic, host or front.
         """
         return self._of_steps(stack).get(part, 1.0)
 

@@ -413,6 +413,7 @@ def run_spread_of(
         load=load,
         queue=queue,
         steps=deployment.cluster.kernel.steps(run.engine)[1],
+        scatter=deployment.cluster.kernel.scatter(run.engine),
     )
     return run_spread(op, seconds, asked)
 

@@ -183,6 +183,7 @@ class KernelModel:
         self.gpu, self.constants = self.cluster.gpu, self.cluster.kernel
         self._own = self.constants.stretch(self.stack, "slowdown")
         self._own_experts = self._own * self.constants.stretch(self.stack, "experts")
+        self._own_arithmetic = self.constants.stretch(self.stack, "arithmetic")
         self._replayed = self.constants.replayed("kernel")
         self.timer = GPUTimer(self.gpu, self.constants, self.sustained, self.training and self.sustained)
         self._regimes: dict[tuple[str, str], tuple[str, bool]] = {}
@@ -238,8 +239,7 @@ class KernelModel:
         times, operator, library = self._model(op)
         group = class_of(operator)
         factor = self._factor(op) * self._replayed.get(op.name, self._replayed.get(group, 1.0))
-        if factor != 1:
-            times = KernelTimes(*(part * factor for part in times))
+        times = times.stretched(factor, self._own_arithmetic)
         parts = KernelTimes(*(part.reshape(-1)[:1] for part in times))
         seconds = float(parts.seconds[0])
         regime, seen = self._regime(group, library)

@@ -31,6 +31,17 @@ class KernelTimes(NamedTuple):
             return NotImplemented
         return KernelTimes(*(a + b for a, b in zip(self, other, strict=True)))
 
+    def stretched(self, factor: float, arithmetic: float = 1.0) -> KernelTimes:
+        """Kernels that take `factor` times as long, and whose arithmetic takes `arithmetic` times that.
+
+        The latter is felt where arithmetic binds, and not where memory or latency does with it, too.
+        """
+        if factor == arithmetic == 1:
+            return self
+        others = np.maximum(np.maximum(self.memory, self.latency), 1e-30)
+        grown = np.maximum(self.compute * arithmetic, others) / np.maximum(self.compute, others)
+        return KernelTimes(*(part * (factor * grown if arithmetic != 1 else factor) for part in self))
+
     def bound(self) -> Array:
         """The limiting part, in words: compute, memory or latency."""
         which = np.argmax(np.stack([self.compute, self.memory, self.latency]), axis=0)

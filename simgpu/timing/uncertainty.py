@@ -46,6 +46,7 @@ from simgpu.timing.distance import (
     component,
     in_words,
     reach,
+    student,
     widened,
 )
 from simgpu.timing.parts import Array, ArrayLike
@@ -317,7 +318,8 @@ class WholeRun:
     training. `seen`: runs of this very machine chose the constants. `load`: of a server, whose queues no other machine
     has; else of one batch, or of an idle server's only request. `queue`: its first tokens wait without bound. `steps`
     that the user measured on this machine in this software: what all its steps are off by is then known, as far as one
-    step speaks for the next (`own_weight`). First tokens they say nothing of.
+    step speaks for the next (`own_weight`). First tokens they say nothing of. `scatter` is
+    what such runs were off by that had taught nothing (sd of the log), where there are enough to say.
     """
 
     library: str
@@ -331,6 +333,7 @@ class WholeRun:
     load: bool = True
     queue: bool = False
     steps: int = 0
+    scatter: float = 0.0
 
 
 def run_spread(op: str, seconds: float, run: WholeRun) -> RunSpread:
@@ -356,6 +359,9 @@ def run_spread(op: str, seconds: float, run: WholeRun) -> RunSpread:
     away = reach(between, layers if run.seen else {*layers, SOURCE})
     if run.steps and of in STEADY:
         within = component(between, WITHIN).reach
+        if run.scatter:
+            far = run.scatter * student(_Z90, component(between, WITHIN).freedom + run.steps)
+            return RunSpread(exp(-far), exp(far), frozenset(layers))
         away = within * (away**2 / (within**2 + run.steps * away**2)) ** 0.5 if within else 0.0
         return RunSpread(*widened(low, high, away), frozenset(layers))
     if ARCHITECTURE in layers:  # what residuals say of other GPUs holds none of these kernels' error

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.inherit import DEFAULT
+from simgpu.lab import products as timed_products
 from simgpu.lab.validation.adapters import attention, collectives
 from simgpu.lab.validation.adapters.gemm import LIBRARIES
 from simgpu.lab.validation.batches import (
     DTYPES,
+    KINDS,
     WIDTHS,
     Adapter,
     Batch,
@@ -32,9 +34,6 @@ from simgpu.lab.validation.cells import ENDINGS, Cells, Skipped, read_cells
 from simgpu.lab.validation.sources import aic_custom_allreduce, aic_moe, known
 from simgpu.lab.validation.sources.aic_gemm import COPIES
 from simgpu.lab.validation.tables import Columns, Rows, Table, table_of
-
-KINDS = ("stream", "l2", "gemm", "attention", "moe", "nccl")
-"""Words of the column `what` and of `--what`."""
 
 CLASSES = {"stream": "vector", "l2": "vector", "gemm": "gemm", "attention": "attention", "moe": "moe"}
 CLASSES["nccl"] = "collective"
@@ -150,15 +149,19 @@ _READ: dict[str, Adapter] = {
 _WHAT = "what"
 
 
-def read(file: Path, wanted: Collection[str] = KINDS) -> tuple[list[tuple[Table, Adapter]], list[Skipped], int]:
+def read(
+    file: Path, wanted: Collection[str] = KINDS, gpu: str | None = None
+) -> tuple[list[tuple[Table, Adapter]], list[Skipped], int]:
     """The rows of a file, by kind, with the adapter of each; those of no kind; the number of rows of other kinds.
 
-    Raises `InputError` for a file that is not such a table.
+    A tool's own output names no GPU: its rows are of `gpu`. Raises `InputError` for a file that is neither such a table
+    nor of a tool that times products.
     """
     source = next((file.name.removesuffix(ending) for ending in reversed(ENDINGS) if file.name.endswith(ending)), None)
-    if source is None:
-        raise InputError(f"expected a table, {' or '.join(ENDINGS)}", file=file)
-    cells = read_cells(file)
+    if source is None or timed_products.profiled(file):
+        source, cells = "", _of_tool(file, gpu)
+    else:
+        cells = read_cells(file)
     if not cells.rows and not cells.skipped:
         raise InputError("holds no rows below its header", file=file, line=1)
     published = known()[source].adapters[0] if source in known() else None
@@ -176,6 +179,20 @@ def read(file: Path, wanted: Collection[str] = KINDS) -> tuple[list[tuple[Table,
             adapter = replace(adapter, columns=replace(columns, positive=(*columns.positive, "num_nodes")))
         tables.append((table_of(source, file, cells.chosen(rows), adapter.columns), adapter))
     return tables, [*cells.skipped, *skipped], unwanted
+
+
+def _of_tool(file: Path, gpu: str | None) -> Cells:
+    """What a tool that times products printed, as a table. Raises `InputError`."""
+    tool, _ = timed_products.products(file)
+    if not tool:
+        forms = f"{' or '.join(ENDINGS)}; or output of mamf-finder, cutlass_profiler or gpu_burn"
+        raise InputError(f"expected a table, {forms}", file=file)
+    if gpu is None:
+        raise InputError(f"{tool} does not say of which GPU; expected --gpu NAME with it", file=file, key="--gpu")
+    lines, rows = timed_products.rows(file, gpu)
+    if not rows:
+        raise InputError(f"is of {tool}, and holds no product of a type that can be fitted", file=file)
+    return Cells(list(timed_products.TABLE), lines, rows)
 
 
 def _by_kind(file: Path, cells: Cells) -> tuple[dict[str, list[int]], list[Skipped]]:

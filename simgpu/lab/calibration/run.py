@@ -56,7 +56,7 @@ def calibrate(
 
     `regime` says where the constants start: the GPU's own (full), its family's, any GPU's (datasheet).
     """
-    read = [(file, *kinds.read(file, what)) for file in files]
+    read = [(file, *kinds.read(file, what, name)) for file in files]
     tables = [pair for _, pairs, _, _ in read for pair in pairs]
     unwanted = [(str(file), rows) for file, _, _, rows in read]
     skipped = [(file, row) for file, _, rows, _ in read for row in rows]

@@ -119,6 +119,11 @@ def show_compared(found: Sequence[Comparison], style: str, out: IO[str]) -> None
 
 def learn(cases: Sequence[Any], numbers: Sequence[int], runs: Sequence[Observed], catalogue: Catalogue) -> Answer:
     """Fit the factors of a machine to runs, each of the case of an experiment that its number (from 1) names."""
+    return fit(of_cases(cases, numbers, runs), catalogue)
+
+
+def of_cases(cases: Sequence[Any], numbers: Sequence[int], runs: Sequence[Observed]) -> list[Given]:
+    """Runs with the case of each: one number for all, or one a run. Raises `InputError`."""
     chosen = list(numbers) or [1]
     if len(chosen) == 1:
         chosen *= len(runs)
@@ -129,17 +134,18 @@ def learn(cases: Sequence[Any], numbers: Sequence[int], runs: Sequence[Observed]
     for number in chosen:
         if not 1 <= number <= len(cases):
             raise InputError(f"{number}: the experiment has {len(cases)}", key="--case")
-    given = [Given(run, at_load(cases[n - 1].scenario, run), cases[n - 1].origins)
-             for run, n in zip(runs, chosen, strict=True)]  # fmt: skip
-    return fit(given, catalogue)
+    return [
+        Given(run, at_load(cases[n - 1].scenario, run), cases[n - 1].origins)
+        for run, n in zip(runs, chosen, strict=True)
+    ]
 
 
 def at_load(scenario: Scenario, run: Observed) -> Scenario:
     """A case of a server at the concurrency that a log says: one case stands for runs at several loads."""
     load = run.facts.get("concurrency")
-    if scenario.workload.kind != "serving" or not isinstance(load, int) or load < 1:
+    if scenario.workload.kind != "serving" or not isinstance(load, (int, float)) or load < 1 or load % 1:
         return scenario
-    return scenario.model_copy(update={"workload": scenario.workload.model_copy(update={"concurrency": load})})
+    return scenario.model_copy(update={"workload": scenario.workload.model_copy(update={"concurrency": int(load)})})
 
 
 def write_overlay(done: Answer, file: Path) -> None:
@@ -158,10 +164,11 @@ def show_learned(done: Answer, style: str, out: IO[str]) -> None:
     notes = [*alike, *done.notes]
     if done.dropped:
         notes.append(f"not kept, since runs that are left out are predicted no nearer with them:"
-                     f" {', '.join(one.name for one in done.dropped)}")  # fmt: skip
+                     f" {', '.join(map(_shown, done.dropped))}")  # fmt: skip
     if style == "json":
-        found = {"machine": done.machine, "stack": done.stack, "alike": alike, "notes": list(done.notes)}
-        found["dropped"] = [one.name for one in done.dropped]
+        found: dict[str, Any] = {"machine": done.machine, "stack": done.stack, "alike": alike}
+        found["notes"] = list(done.notes)
+        found["dropped"] = [_factor(one) for one in done.dropped]
         print_json({**found, "factors": [_factor(one) for one in done.factors], "runs": _runs(done)}, out)
     elif style == "csv":
         print_csv(_runs(done), out)
@@ -188,6 +195,10 @@ def show_learned(done: Answer, style: str, out: IO[str]) -> None:
             for held in done.runs
         ]
         print_table(table, tuple(table[0]), "", [], out)
+
+
+def _shown(one: Fitted) -> str:
+    return f"{one.factor.name} ({one.low:.2f} to {one.high:.2f})"
 
 
 def _factor(one: Fitted) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The factors of a machine that logs can speak of, how far each usually strays, and what they say of a machine.
 
-Kernels take so many times as long, those of experts beside them, the host, and the front end of a server; links carry
-a share of their rated payload. The prior of a factor is the spread between machines (`simgpu/timing/components.csv`).
+Kernels take so many times as long, those of experts and those that arithmetic binds beside them, the host, and the
+front end of a server; links carry a share of their rated payload. The prior of a factor is the spread between machines
+(`simgpu/timing/components.csv`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from simgpu.overlay import Learned, Overlay
 from simgpu.timing.distance import (
     ARCHITECTURE,
     EXPERTS,
+    NODES,
     SOFTWARE,
     SOURCE,
     WORDS,
@@ -25,6 +27,8 @@ from simgpu.timing.distance import (
 
 OPS = {TRAINING: "step_time", SERVER: "tpot"}
 """What whole runs of a kind of workload are of."""
+ALONE = "inference"
+"""The kind of workload that is one batch by itself: a prompt, which arithmetic binds, and tokens, which memory does."""
 SLOWDOWN = "slowdown"
 HOST_SPREAD = 0.5
 """Prior standard deviation (of the log) of the time of hosts and of front ends: other processors and tokenisers.
@@ -62,23 +66,33 @@ def factors_of(row: Mapping[str, Any], kind: str, stack: str, links: Mapping[str
     """The factors of a machine, each with the spread between machines as its prior; `row`: of a case on it."""
     op = op_of(kind)
     layers = [SOURCE, *(layer for layer in (ARCHITECTURE, SOFTWARE, EXPERTS) if WORDS[layer] in str(row["distance"]))]
-    of = class_of_run(op, op == "tpot")
+    of = class_of_run(op, kind != ALONE)
     kernels = sqrt(sum(component(of, layer).sd ** 2 for layer in layers))
-    carried = component("collective", SOURCE).sd + component("collective", "library").sd
     made = [
         Factor(f"kernels of {stack}", stack, SLOWDOWN, kernels),
         Factor(f"experts of {stack}", stack, "experts", component(of, EXPERTS).sd),
         Factor(f"host of {stack}", stack, "host", HOST_SPREAD),
     ]
-    if kind != TRAINING:
+    if kind == ALONE:
+        made.append(Factor(f"arithmetic of {stack}", stack, "arithmetic", component("prefill", SOURCE).sd))
+    elif kind != TRAINING:
         made.append(Factor(f"front end of {stack}", stack, "front", HOST_SPREAD))
-    return made + [Factor(f"payload of {name}", name, "", carried) for name in links]
+    return made + [Factor(f"payload of {name}", name, "", _carried(link)) for name, link in links.items()]
 
 
-def overlay_of(machine: str, factors: Sequence[Factor], values: Sequence[float], runs: int, source: str) -> Overlay:
+def _carried(link: Any) -> float:
+    """How far what a link carries strays (sd of the log) between machines, and of a network between fabrics."""
+    layers = (SOURCE, NODES) if getattr(link, "kind", "") == "network" else (SOURCE,)
+    return sqrt(sum(component("collective", layer).sd ** 2 for layer in layers))
+
+
+def overlay_of(
+    machine: str, factors: Sequence[Factor], values: Sequence[float], runs: int, source: str, spread: float = 0.0
+) -> Overlay:
     """What factors with these values (not logarithms) say of a machine, as a file says it.
 
-    `runs` of a stack count where no factor of it was kept, too: they say that it is as predicted.
+    `runs` of a stack count where no factor of it was kept, too: they say that it is as predicted. `spread` is what they
+    were off by when they were left out (sd of the logarithm), 0 where nothing is known.
     """
     links: dict[str, float] = {}
     stacks: dict[str, dict[str, float]] = {}
@@ -87,7 +101,8 @@ def overlay_of(machine: str, factors: Sequence[Factor], values: Sequence[float],
             links[factor.of] = float(f"{value * BELOW:.7g}")
         else:
             stacks.setdefault(factor.of, {SLOWDOWN: 1.0})[factor.part] = float(f"{value:.5g}")
-    learned = {name: Learned.model_validate({**parts, "runs": runs}) for name, parts in stacks.items()}
+    known = {"runs": runs, **({"spread": float(f"{spread:.3g}")} if spread else {})}
+    learned = {name: Learned.model_validate({**parts, **known}) for name, parts in stacks.items()}
     return Overlay(machine=machine, source=source, stacks=learned, links=links)
 
 

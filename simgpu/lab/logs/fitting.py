@@ -9,7 +9,7 @@ mode, and the curvature there is the posterior. Which factors are kept, runs tha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from math import exp, log, sqrt
 from typing import Any
@@ -19,14 +19,14 @@ import numpy as np
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.lab.logs.choosing import Linear, chosen
-from simgpu.lab.logs.factors import SLOWDOWN, Factor, factors_of, op_of, overlay_of
+from simgpu.lab.logs.choosing import FREEDOM, Linear, chosen, linear_of
+from simgpu.lab.logs.factors import ALONE, SLOWDOWN, Factor, factors_of, op_of, overlay_of
 from simgpu.lab.logs.observed import LINK, SERVER, TRAINING, Observed
 from simgpu.lab.nccl_logs import DTYPES
 from simgpu.overlay import Overlay, overrides_of
 from simgpu.scenario import Origins, Scenario, resolve_cluster, run_scenario
 from simgpu.timing.collectives import collective_time
-from simgpu.timing.distance import WITHIN, class_of_run, component
+from simgpu.timing.distance import WITHIN, class_of_run, component, student
 from simgpu.workload.runtime_files import runtime
 
 COLUMNS = {
@@ -40,6 +40,9 @@ FIRST = ("ttft_50th_s", "ttft_s")
 no prefix in the cache and kernels that are not compiled."""
 QUEUED = 3.0
 """Slope of a first token on kernels from which on it waits in a queue that no machine repeats."""
+LINK_SPREAD = 0.05
+"""Of collectives of one machine about their predictions (sd of the log): 131 rows of nccl-tests in one node, from
+64 MiB, are off by 3.5 % on average."""
 DELTA = 0.05
 """Step of a factor's logarithm for slopes."""
 STEPS = 3
@@ -109,16 +112,17 @@ class Answer:
     factors: Sequence[Fitted]
     runs: Sequence[Held]
     alike: Sequence[tuple[str, str]]
-    dropped: Sequence[Factor] = ()
+    dropped: Sequence[Fitted] = ()
     notes: Sequence[str] = field(default=())
+    jobs: int = 0
+    scatter: float = 0.0
 
     def overlay(self, source: str) -> Overlay:
         """What was learned, as a file says it; a stack whose kernels are as predicted is one of known steps."""
-        runs = len({id(held.run) for held in self.runs if held.run.kind != LINK})
         factors, values = [one.factor for one in self.factors], [one.value for one in self.factors]
-        if runs and all(one.link for one in factors):
+        if self.jobs and all(one.link for one in factors):
             factors, values = [Factor("", self.stack, SLOWDOWN, 0.0), *factors], [1.0, *values]
-        return overlay_of(self.machine, factors, values, max(runs, 1), source)
+        return overlay_of(self.machine, factors, values, max(self.jobs, 1), source, self.scatter)
 
 
 def learn(given: Sequence[Given], catalogue: Catalogue) -> Answer:
@@ -152,22 +156,40 @@ def learn(given: Sequence[Given], catalogue: Catalogue) -> Answer:
     if not felt.any():
         raise InputError("no factor of the machine moves these runs: are they of its kernels at all?", key="--of")
     priors = np.array([one.prior for one in factors])
-    linear = Linear(slopes, measured - start, np.array([one.within for one in seen]), priors,
-                    np.array([one.number for one in seen]))  # fmt: skip
+    jobs = _jobs(given)
+    of = np.array([jobs[one.number] for one in seen])
+    within, columns = np.array([one.within for one in seen]), np.array([one.column for one in seen])
+    linear = linear_of(slopes, measured - start, within, priors, of, columns)
     kept = chosen(linear, felt)
-    mode, at = _mode(linear, kept, predicted, measured, start)
-    cover = linear.posterior(kept)
-    limits = np.log(most)
-    fitted = [_fitted(factors[i], min(mode[i], limits[i]), cover[j, j]) for j, i in enumerate(np.flatnonzero(kept))]
-    left = Linear(slopes, measured - at + slopes @ mode, linear.within, priors, linear.runs)
+    steady = np.array([given[one.number].run.kind != LINK and one.column not in FIRST for one in seen])
+    scatter = linear.scatter(kept, steady)
+    linear = linear.as_spread(kept)
+    every, _, whole = _mode(linear, felt, predicted, measured, start)
+    mode, at, linear = _mode(linear, kept, predicted, measured, start)
+    cover, at_felt, limits = whole.posterior(felt), np.flatnonzero(felt), np.log(most)
+    told = [(kept[i], _fitted(factors[i], min(mode[i], limits[i]), every[i], cover[j, j]))
+            for j, i in enumerate(at_felt)]  # fmt: skip
+    fitted = [one for yes, one in told if yes]
+    left = replace(linear, away=measured - at + linear.slopes @ mode)
     out = left.left_out(kept)
     signs = [-1.0 if "per_s" in one.column else 1.0 for one in seen]
     held = [Held(given[one.number].run, one.column, *(exp(sign * value) for value in values))
             for one, sign, values in zip(seen, signs, zip(measured - start, measured - at, out, strict=True),
                                          strict=True)]  # fmt: skip
-    dropped = [one for one, yes, no in zip(factors, felt, kept, strict=True) if yes and not no]
-    return Answer(machine, stack, fitted, held, _alike([factors[i] for i in np.flatnonzero(kept)], cover), dropped,
-                  notes)  # fmt: skip
+    dropped = [one for yes, one in told if not yes]
+    taught = {jobs[one.number] for one in seen if given[one.number].run.kind != LINK}
+    alike = _alike([factors[i] for i in np.flatnonzero(kept)], cover[np.ix_(kept[felt], kept[felt])])
+    return Answer(machine, stack, fitted, held, alike, dropped, notes, len(taught), scatter)
+
+
+def _jobs(given: Sequence[Given]) -> list[int]:
+    """Which job each run is of: runs of one case at one load are one, as are logs of one collective on as many GPUs."""
+    found: list[object] = []
+    for one in given:
+        facts = one.run.facts
+        link = one.run.kind == LINK
+        found.append((facts.get("collective"), facts.get("gpus")) if link else (one.scenario, _column(one)))
+    return [found.index(one) for one in found]
 
 
 def _named(given: Sequence[Given], one: Seen) -> str:
@@ -181,7 +203,8 @@ def _seen(given: Sequence[Given], rows: Sequence[Mapping[str, Any]]) -> tuple[li
     """The measurements that are fitted. A first token far from its prediction waited in a queue, and is named."""
     seen, notes = [], []
     for number, (one, row) in enumerate(zip(given, rows, strict=True)):
-        column, op = _column(one), op_of(one.scenario.workload.kind)
+        kind = one.scenario.workload.kind
+        column, op = _column(one), op_of(kind)
         value = _value(one.run, column)
         if not LOWEST < value / row[column] < HIGHEST:
             raise InputError(
@@ -189,8 +212,9 @@ def _seen(given: Sequence[Given], rows: Sequence[Mapping[str, Any]]) -> tuple[li
                 " is it a log of this case?",
                 file=one.run.file,
             )
-        seen.append(Seen(number, column, value, component(class_of_run(op, op == "tpot"), WITHIN).sd or 0.1))
-        serves = one.run.kind == SERVER and one.scenario.workload.kind != TRAINING
+        within = LINK_SPREAD if one.run.kind == LINK else component(class_of_run(op, kind != ALONE), WITHIN).sd or 0.1
+        seen.append(Seen(number, column, value, within))
+        serves = one.run.kind == SERVER and kind != TRAINING
         first = next((name for name in FIRST if serves and one.run.of(name) and row.get(name)), "")
         if not first:
             continue
@@ -266,20 +290,28 @@ def _mode(
     predicted: Callable[[np.ndarray], np.ndarray],
     measured: np.ndarray,
     start: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The mode of the logarithms of all factors, 0 for those that are not kept, and what is predicted there."""
+) -> tuple[np.ndarray, np.ndarray, Linear]:
+    """The mode of the logarithms of all factors, what is predicted there, and the model about it.
+
+    Factors that are not kept are 0. Slopes are those at the mode: a host three times as slow is felt where it was not.
+    """
     mode, at = np.zeros(len(kept)), start
     if not kept.any():
-        return mode, at
-    for _ in range(STEPS):
+        return mode, at, linear
+    for step in range(STEPS):
         mode = linear.solved(kept, measured - at + linear.slopes @ mode)
         at = predicted(mode)
-    return mode, at
+        if step == 0:
+            slopes = np.column_stack([(predicted(mode + DELTA * unit) - at) / DELTA for unit in np.eye(len(kept))])
+            linear = replace(linear, slopes=slopes)
+    return mode, at, linear
 
 
-def _fitted(factor: Factor, value: float, variance: float) -> Fitted:
-    reach = _Z80 * sqrt(variance)
-    return Fitted(factor, exp(value), exp(value - reach), exp(value + reach), 1 - variance / factor.prior**2)
+def _fitted(factor: Factor, value: float, middle: float, variance: float) -> Fitted:
+    """A factor with its value, and the interval about its `middle` in a fit of all: dropped ones may be at work."""
+    reach = student(_Z80, FREEDOM) * sqrt(variance)
+    low, high = min(value, middle - reach), max(value, middle + reach)
+    return Fitted(factor, exp(value), exp(low), exp(high), 1 - variance / factor.prior**2)
 
 
 def _alike(factors: Sequence[Factor], cover: np.ndarray) -> list[tuple[str, str]]:

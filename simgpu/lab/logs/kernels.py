@@ -7,12 +7,12 @@ from collections import Counter
 from pathlib import Path
 
 from simgpu.errors import InputError
-from simgpu.lab.calibration.kinds import KINDS
 from simgpu.lab.logs.observed import KERNELS, TRACE, Measurement, Observed
 from simgpu.lab.logs.text import lines_of
 from simgpu.lab.traces import command as traces
 from simgpu.lab.traces.comparing import grouped
 from simgpu.lab.traces.records import COLLECTIVE
+from simgpu.lab.validation.batches import KINDS
 
 TIMES = {"time_us": 1e-6, "latency_us": 1e-6, "us": 1e-6, "time_ms": 1e-3, "latency_ms": 1e-3, "time_s": 1.0}
 """Columns of times in tables of kernels, s in their unit."""

@@ -24,7 +24,7 @@ HISTOGRAMS = {
 """Columns of latencies by metric; the last that a page holds counts."""
 PERCENTILES = {"_50th": 0.5, "_90th": 0.9, "_95th": 0.95, "_99th": 0.99}
 
-_SAMPLE = re.compile(r"^(vllm|sglang)[:_](\w+?)(?:\{(.*)\})?\s+(\S+)(?:\s+\d+)?$")
+_SAMPLE = re.compile(r"^(vllm|sglang)[:_](\w+?)(?:\{(.*)\})?\s+(\S+)(?:\s+[\d.]+)?$")
 
 
 @dataclass

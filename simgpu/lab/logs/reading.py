@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from simgpu.errors import InputError, shown
-from simgpu.lab.logs import kernels, links, llama_bench, prometheus, servers, training
+from simgpu.lab.logs import benches, kernels, links, llama_bench, osu, prometheus, servers, training
 from simgpu.lab.logs.observed import Observed
 from simgpu.lab.logs.text import lines_of
 from simgpu.reading import read_bytes
@@ -16,8 +16,8 @@ from simgpu.reading import read_bytes
 KNOWN = (
     "a log of Megatron-LM, NeMo, TorchTitan, DeepSpeed, Composer, nanoGPT, llm.c or the Hugging Face Trainer; results"
     " of vllm bench serve, sglang.bench_serving, genai-perf, aiperf, GuideLLM, inference-perf or llama-bench;"
-    " a /metrics page of vLLM or SGLang; nccl-tests, nvbandwidth, p2pBandwidthLatencyTest, ib_write_bw; a table of"
-    " kernels; a trace"
+    " a /metrics page of vLLM or SGLang; nccl-tests, rccl-tests, nvbandwidth, p2pBandwidthLatencyTest, ib_write_bw, the"
+    " OSU benchmarks; mamf-finder, cutlass_profiler, cublasMatmulBench, gpu_burn; a table of kernels; a trace"
 )
 
 _TEXT: tuple[Callable[[Path], list[Observed]], ...] = (
@@ -25,6 +25,8 @@ _TEXT: tuple[Callable[[Path], list[Observed]], ...] = (
     prometheus.read,
     llama_bench.read,
     links.read,
+    osu.read,
+    benches.read,
     kernels.read_table,
     training.read,
 )

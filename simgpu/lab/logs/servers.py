@@ -2,7 +2,7 @@
 
 One function is one tool: how its document is known, and which of its keys are which columns. Keys are those of
 the tools: vllm 0.11 `vllm/benchmarks/serve.py`, sglang 0.5 `bench_serving.py`, genai-perf 0.0.16
-`profile_export_genai_perf.json`, aiperf 0.3 `profile_export_aiperf.json`, GuideLLM 0.3 `benchmarks.json`,
+`profile_export_genai_perf.json`, aiperf 0.3 `profile_export_aiperf.json`, GuideLLM 0.3 and 0.5 `benchmarks.json`,
 inference-perf 0.2 `summary_lifecycle_metrics.json`, llama.cpp b5000 `llama-bench -o json`.
 """
 
@@ -157,10 +157,17 @@ def _genai_perf(file: Path, data: Mapping[str, Any]) -> list[Observed]:
     values |= {column: _of(metrics, name, "avg") for name, column in rates.items()}
     lengths = {"input_sequence_length": "input_tokens", "output_sequence_length": "output_tokens"}
     facts = {fact: _of(metrics, name, "avg") for name, fact in lengths.items()}
-    facts |= {"concurrency": _found(data.get("input_config"), "concurrency"), "rate": None}
+    facts |= {"concurrency": _found(_profiling(data.get("input_config")), "concurrency"), "rate": None}
     facts["requests"] = _of(metrics, "request_count", "avg")
     tool = "aiperf" if "aiperf" in str(data)[:5000].lower() else "genai-perf"
     return [_made(file, SERVER, tool, values, facts, _number(facts["requests"]))]
+
+
+def _profiling(asked: Any) -> Any:
+    """Of what aiperf was asked, the phase that counts: it lists a warm-up, too."""
+    phases = _of(asked, "phases")
+    named = [one for one in phases if _of(one, "name") == "profiling"] if isinstance(phases, list) else []
+    return named[0] if named else asked
 
 
 def _found(data: Any, key: str) -> Any:
@@ -206,7 +213,8 @@ def _guidellm(file: Path, data: Mapping[str, Any]) -> list[Observed]:
             values[column] = _of(metrics, name, "successful", "mean")
         lengths = {"prompt_token_count": "input_tokens", "output_token_count": "output_tokens"}
         facts = {f: _of(metrics, name, "successful", "mean") for name, f in lengths.items()}
-        facts |= {"rate": _found(run.get("args"), "rate"), "concurrency": _found(run.get("args"), "streams")}
+        asked = run.get("config", run.get("args"))  # from 0.4 on, and before
+        facts |= {"rate": _found(asked, "rate"), "concurrency": _found(asked, "streams")}
         found.append(_made(file, SERVER, "GuideLLM", values, facts, 1))
     return found
 
@@ -232,8 +240,8 @@ def _inference_perf(file: Path, data: Mapping[str, Any]) -> list[Observed]:
     values["output_tokens_per_s"] = _of(done, "throughput", "output_tokens_per_sec")
     facts = {
         "rate": _of(data, "load_summary", "requested_rate"),
-        "input_tokens": _of(done, "prompt_len", "mean"),
-        "output_tokens": _of(done, "output_len", "mean"),
+        "input_tokens": _of(done, "prompt_len", "mean") or _of(done, "prompt_tokens", "mean"),
+        "output_tokens": _of(done, "output_len", "mean") or _of(done, "output_tokens", "mean"),
         "requests": done.get("count"),
     }
     return [_made(file, SERVER, "inference-perf", values, facts, _number(done.get("count")))]

@@ -1,61 +1,15 @@
-"""Lines of logs as terminals leave them: colours, progress bars, prefixes of launchers; and numbers in them."""
+"""Numbers in logs as terminals leave them, and their lines."""
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from simgpu.errors import InputError, shown
-from simgpu.reading import what_it_is
+from simgpu.lab.lines import lines_of
 
-LONGEST = 1 << 20
-"""Longest line that is read, bytes; of longer ones the rest is passed over."""
-MOST = 20_000_000_000
-"""Most bytes of a log, unpacked: lines are read one at a time, so memory stays flat, but time does not."""
-
-_COLOUR = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07")
 _LOCAL = re.compile(r"\d{1,3}(\.\d{3})+,\d+|\d+,\d{1,2}|\d+,\d{4,}|0,\d+")
 """Numbers with a decimal comma; '5,867' is a thousand, as tools in English print it."""
-
-
-def lines_of(file: Path) -> Iterator[tuple[int, str]]:
-    """Lines of a log with their numbers from 1, plain or gzipped, colours taken out.
-
-    Of a progress bar that was drawn over itself each state is a line with the same number. Raises `InputError` for a
-    file that cannot be read or is no text.
-    """
-    number, read = 0, 0
-    try:
-        with file.open("rb") as raw:
-            start = raw.read(64)
-            raw.seek(0)
-            packed = start[:2] == b"\x1f\x8b"
-            wrong = "" if packed else what_it_is(start)
-            if wrong or (b"\x00" in start[:64] and not packed):
-                raise InputError(wrong or "is no text; expected a log", file=file)
-            stream = gzip.GzipFile(fileobj=raw) if packed else raw
-            while piece := stream.readline(LONGEST):
-                read += len(piece)
-                if read > MOST:
-                    raise InputError(f"is larger than {MOST:,} bytes; cut it", file=file)
-                number += 1
-                whole = piece.endswith(b"\n")
-                while not whole and (rest := stream.readline(LONGEST)):
-                    whole = rest.endswith(b"\n")
-                for state in _COLOUR.sub("", piece.decode("utf-8-sig", errors="replace")).split("\r"):
-                    if state.strip():
-                        yield number, state.rstrip("\n")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"is cut or damaged after line {number} ({error})", file=file) from None
-    except FileNotFoundError:
-        raise InputError("no such file", file=file) from None
-    except IsADirectoryError:
-        raise InputError("is a folder; expected a log", file=file) from None
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror or error})", file=file) from None
 
 
 def number_of(text: str, file: Path, line: int) -> float:
@@ -69,3 +23,6 @@ def number_of(text: str, file: Path, line: int) -> float:
             f"{shown(text)} has a decimal comma; expected a log written with LC_ALL=C", file=file, line=line
         )
     return float(text.replace(",", ""))
+
+
+__all__ = ["lines_of", "number_of"]

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_N = r"([\d.,]+(?:[eE][+-]?\d+)?)"
+_N = r"(-?[\d.,]+(?:[eE][+-]?\d+)?)"
 MS, MIB, GIB, MB, GB = 1e-3, 2.0**20, 2.0**30, 1e6, 1e9
 
 

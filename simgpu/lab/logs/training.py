@@ -35,6 +35,11 @@ class _Run:
     bad: list[str] = field(default_factory=list)
     nan: int = 0
 
+    @property
+    def summary(self) -> bool:
+        """Whether the tool numbers no steps: a line of it may be of many."""
+        return self.tool.step.pattern.startswith("()")
+
     def next(self, number: int | None, line: int) -> None:
         """Begin a step."""
         self.numbers.append(len(self.numbers) + 1 if number is None else number)
@@ -147,7 +152,7 @@ def _observed(file: Path, run: _Run) -> Observed:
     at = sorted(of)
     seconds = [of[i] if column.endswith("_s") and not column.startswith("samples") else 1.0 / of[i] for i in at]
     parts = split(seconds)
-    if not parts.steady:
+    if not parts.steady or ([run.numbers[i] for i in at] in ([0], [1]) and not run.summary):
         raise InputError("holds warm-up steps alone; expected more steps", file=file, line=run.begins)
     chosen = [at[i] for i in parts.steady]
     found = [Measurement(name, max(values.values())) for name, values in run.values.items() if name in PEAKS]

@@ -18,6 +18,9 @@ from simgpu.lab.validation.families import adopted_constants
 from simgpu.lab.validation.tables import Array, Columns, Rows, Table
 from simgpu.timing.timer import GPUTimer
 
+KINDS = ("stream", "l2", "gemm", "attention", "moe", "nccl")
+"""Kinds of rows of a table of kernels: words of its column `what`, and of `--what`."""
+
 DTYPES = {
     "bfloat16": "bf16",
     "float16": "fp16",
