@@ -40,13 +40,20 @@ NO_NAMES = {
     *("retry_failed", "scheduler", "dask_workers", "store", "files", "data", "file", "title", "window", "ranks"),
     *("where", "folded", "require_fit", "top"),
     *("epoch", "tokens", "serve", "row", "out", "tornado", "markdown", "slide", "pdf"),
+    *("logs", "of", "cases", "free", "tries", "percentile", "page", "trace"),
     *("fused", "dims"),  # slips in dimensions: tests/model/test_onnx_import.py
 }
 """Parameters that are numbers, flags, addresses, paths, words for people, or conditions."""
 TOPO = str(Path(__file__).parent / "data" / "machines" / "topo-dgx-h100.txt")
+NCCL = "nccl.log"
+LOG = """# nThread 1 nGpus 8 minBytes 1073741824 maxBytes 1073741824
+#       size         count      type   redop    root     time   algbw   busbw #wrong
+  1073741824     268435456     float     sum      -1  4000.00 268.44 469.76 0 4000.00 268.44 469.76 0
+"""
 OBJECTS = {("figures", "answer"), ("save_trace", "result"), ("plot_timeline", "result")}
 OBJECTS |= {("capture", "module"), ("capture", "inputs")}
-"""What a call made, or PyTorch, which has no name."""
+OBJECTS |= {(call, "case") for call in ("compare", "replay", "what_breaks", "place")}
+"""What a call made, or PyTorch, which has no name; numbers of rows."""
 
 
 def ask(**changed: Any) -> Any:
@@ -151,6 +158,16 @@ SLIPS: dict[tuple[str, str], tuple[Callable[[], Any], str]] = {
     ("report", "given"): (lambda: simgpu.report("tp2_scalin"), "tp2_scaling"),
     ("report", "settings"): (lambda: simgpu.report(STUDY, settings=["dtyp=fp8"]), "dtype"),
     ("report", "value"): (lambda: simgpu.report(STUDY, value="stepp_s"), "step_s"),
+    **each("what_breaks", "lost_nic", "lost_nik"),
+    **each("share", "two_jobs", "two_jbs"),
+    **each("place", "placement", "placemen"),
+    ("compare", "experiment"): (lambda: simgpu.compare("tp2_scalin", logs="train.log"), "tp2_scaling"),
+    ("compare", "settings"): (lambda: simgpu.compare("tp2_scaling", "dtyp=fp8", logs="train.log"), "dtype"),
+    ("accept", "cluster"): (lambda: simgpu.accept("dgx-h10", logs=NCCL), "dgx-h100"),
+    ("accept", "settings"): (lambda: simgpu.accept("dgx-h100", "gpu.memory.bandwith=1 TB/s", logs=NCCL), "bandwidth"),
+    ("accept", "collective"): (lambda: simgpu.accept("dgx-h100", logs=NCCL, collective="all_reduc"), "all_reduce"),
+    ("replay", "settings"): (lambda: simgpu.replay("step.json", "dtyp=fp8"), "dtype"),
+    ("capacity", "settings"): (lambda: simgpu.capacity("capacity_plan", "dtyp=fp8"), "dtype"),
     ("import_onnx", "unknown"): (lambda: simgpu.import_onnx("m.onnx", unknown="memry"), "memory"),
     ("capture", "unknown"): (lambda: simgpu.capture(None, unknown="memry"), "memory"),
     ("import_onnx", "stack"): (lambda: simgpu.import_onnx("m.onnx", stack="pytorh"), "pytorch"),
@@ -178,6 +195,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A folder with a store of one small sweep and a table of measured rows."""
     folder = tmp_path_factory.mktemp("names")
     simgpu.sweep({**STUDY, "experiment": "small"}, store=folder / "s.sqlite", jobs=1)
+    (folder / NCCL).write_text(LOG)
+    simgpu.save_trace(simgpu.run_experiment({"scenario": STUDY["scenario"]}).results[0], folder / "step.json")
     (folder / "rows.csv").write_text("m,n,k,dtype,latency_s\n4096,4096,4096,bf16,0.0002\n")
     return folder
 

@@ -27,9 +27,7 @@ from simgpu.cli.base import (
 from simgpu.cli.names import MACHINES, names_of
 
 if TYPE_CHECKING:
-    from simgpu.catalog import Catalogue
-    from simgpu.lab.replay.command import Asked as ReplayAsked
-    from simgpu.scenario import Origins, Scenario
+    pass
 
 
 class TraceCommands(click.Group):
@@ -206,13 +204,14 @@ def replay(
     With the experiment that it is of (simgpu's own traces say it), any key of it may be asked: --set plan.tp=4,
     plan.pp=2, plan.ep=8, workload.batch=512, cluster=NAME.
     """
+    from simgpu.api_evidence import recorded_cases
     from simgpu.lab.replay import command
 
     recorded, catalogue = command.read(file), open_catalogue(folders)
     done: command.Answer | command.ScaledAnswer
     said, wanted = recorded.info.get("experiment"), command.Asked(**asked)
     if experiment is not None or command.is_scaled(wanted, said is not None):
-        was, new = _cases(experiment, said, number, catalogue, file, wanted)
+        was, new = recorded_cases(experiment, said, number, catalogue, file, wanted)
         done = command.run_scaled(recorded, file, catalogue, was, new)
     else:
         done = command.run(recorded, file, catalogue, wanted)
@@ -221,29 +220,3 @@ def replay(
     command.show(done, style, top, sys.stdout)
     if out is not None and not quiet:
         tell(f"trace: {out}")
-
-
-def _cases(
-    experiment: str | None, said: str | None, number: int, catalogue: Catalogue, file: Path, asked: ReplayAsked
-) -> tuple[tuple[Scenario, Origins], tuple[Scenario, Origins]]:  # fmt: skip
-    """The case that a trace is of, as recorded and as asked for. Raises `InputError`."""
-    from simgpu.documents import Text
-    from simgpu.errors import InputError
-    from simgpu.study.experiment.running import find_experiment, load_experiment
-
-    for key in ("gpu", "cluster", "to_gpu"):
-        if getattr(asked, key) is not None:
-            problem = "the experiment names the machine; expected --to-cluster or --set cluster=NAME to ask for another"
-            raise InputError(problem, key=f"--{key.replace('_', '-')}")
-    if experiment is None and said is None:
-        problem = "does not say what model its sizes are of; name the experiment that it is of with --of"
-        raise InputError(problem, file=file)
-    source = find_experiment(experiment, catalogue) if experiment is not None else Text(str(said), stem=file.name)
-    settings = (*asked.settings, *([f"cluster={asked.to_cluster}"] if asked.to_cluster else []))
-    found = []
-    for changes in ((), settings):
-        cases = load_experiment(source, changes, catalogue).cases
-        if number > len(cases):
-            raise InputError(f"{number}: the experiment has {len(cases)}", key="--case")
-        found.append((cases[number - 1].scenario, cases[number - 1].origins))
-    return found[0], found[1]

@@ -46,11 +46,9 @@ def compare(scenario: Scenario, origins: Origins, catalogue: Catalogue, logs: It
 def show_observed(runs: Sequence[Observed], style: str, out: IO[str]) -> None:
     """Print what each run says."""
     if style == "json":
-        print_json({"runs": [_document(run) for run in runs]}, out)
+        print_json(observed_document(runs), out)
     elif style == "csv":
-        print_csv(
-            [{"file": str(run.file), "tool": run.tool, **vars(one)} for run in runs for one in run.measurements], out
-        )
+        print_csv(observed_rows(runs), out)
     else:
         for run in runs:
             rows = [_measured(one.column, one.value, one.count, one.spread) for one in run.measurements]
@@ -58,6 +56,16 @@ def show_observed(runs: Sequence[Observed], style: str, out: IO[str]) -> None:
             notes = [*([f"says {facts}"] if facts else []), *(f"left out or noted: {note}" for note in run.notes)]
             heading = f"{run.file}: {run.kind} by {run.tool}"
             print_table(rows, tuple(rows[0]), heading, notes, out)
+
+
+def observed_document(runs: Sequence[Observed]) -> dict[str, Any]:
+    """What each run says, as data."""
+    return {"runs": [_document(run) for run in runs]}
+
+
+def observed_rows(runs: Sequence[Observed]) -> list[dict[str, Any]]:
+    """A row for each figure that a run says."""
+    return [{"file": str(run.file), "tool": run.tool, **vars(one)} for run in runs for one in run.measurements]
 
 
 BANDWIDTHS = ("algbw", "busbw")
@@ -89,12 +97,22 @@ def _compared(one: Comparison) -> dict[str, Any]:
     return {**_document(one.observed), "lines": lines, "unpredicted": list(one.unpredicted), "words": one.words()}
 
 
+def compared_document(found: Sequence[Comparison]) -> dict[str, Any]:
+    """Each run beside its prediction, as data, the largest differences in words."""
+    return {"runs": [_compared(one) for one in found]}
+
+
+def compared_rows(found: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """A row for each figure that was measured and predicted."""
+    return [{"file": str(one.observed.file), **line.row()} for one in found for line in one.lines]
+
+
 def show_compared(found: Sequence[Comparison], style: str, out: IO[str]) -> None:
     """Print predictions beside what logs say, the largest differences in words below."""
     if style == "json":
-        print_json({"runs": [_compared(one) for one in found]}, out)
+        print_json(compared_document(found), out)
     elif style == "csv":
-        print_csv([{"file": str(one.observed.file), **line.row()} for one in found for line in one.lines], out)
+        print_csv(compared_rows(found), out)
     else:
         for one in found:
             rows = [
@@ -160,16 +178,12 @@ def write_overlay(done: Answer, file: Path) -> None:
 
 def show_learned(done: Answer, style: str, out: IO[str]) -> None:
     """Print the factors, and each run before and after."""
-    alike = [f"{one} and {other} cannot be told apart by these logs" for one, other in done.alike]
-    notes = [*alike, *done.notes]
+    notes = [*_alike(done), *done.notes]
     if done.dropped:
         notes.append(f"not kept, since runs that are left out are predicted no nearer with them:"
                      f" {', '.join(map(_shown, done.dropped))}")  # fmt: skip
     if style == "json":
-        found: dict[str, Any] = {"machine": done.machine, "stack": done.stack, "alike": alike}
-        found["notes"] = list(done.notes)
-        found["dropped"] = [_factor(one) for one in done.dropped]
-        print_json({**found, "factors": [_factor(one) for one in done.factors], "runs": _runs(done)}, out)
+        print_json(learned_document(done), out)
     elif style == "csv":
         print_csv(_runs(done), out)
     else:
@@ -195,6 +209,19 @@ def show_learned(done: Answer, style: str, out: IO[str]) -> None:
             for held in done.runs
         ]
         print_table(table, tuple(table[0]), "", [], out)
+
+
+def learned_document(done: Answer) -> dict[str, Any]:
+    """Factors, kept and dropped, and each run before and after, as data."""
+    return {
+        "machine": done.machine, "stack": done.stack, "alike": _alike(done), "notes": list(done.notes),
+        "dropped": [_factor(one) for one in done.dropped], "factors": [_factor(one) for one in done.factors],
+        "runs": _runs(done),
+    }  # fmt: skip
+
+
+def _alike(done: Answer) -> list[str]:
+    return [f"{one} and {other} cannot be told apart by these logs" for one, other in done.alike]
 
 
 def _shown(one: Fitted) -> str:
