@@ -57,7 +57,7 @@ def _case(experiment: Given, settings: Sequence[str], number: int, catalogue: Ca
     return cases[number - 1]
 
 
-@takes(logs=FILES, of=EXPERIMENT, cases=WHOLES, out=PATH, catalogue=CATALOGUE)
+@takes(logs=PATH, of=EXPERIMENT, cases=WHOLES, out=PATH, catalogue=CATALOGUE)
 def observe(
     *logs: str | Path, of: Given | None = None, cases: Sequence[int] = (), out: str | Path | None = None,
     catalogue: Catalogue | None = None,
@@ -69,7 +69,7 @@ def observe(
     """
     from simgpu.lab.logs import command
 
-    runs = command.observe(_paths(logs))
+    runs = command.observe([Path(one) for one in logs])
     if of is None:
         if out is not None or cases:
             raise InputError("says what the logs are of; expected of=EXPERIMENT with it", key="out or cases")
@@ -202,7 +202,7 @@ def place(
     return Told("place", done.document(), done.rows)
 
 
-@takes(files=FILES, catalogue=CATALOGUE)
+@takes(files=PATH, catalogue=CATALOGUE)
 def check_claims(*files: str | Path, catalogue: Catalogue | None = None) -> Claims:
     """Hold published claims against physics: files, or folders of them; see `simgpu claims`. Raises `InputError`."""
     from simgpu.claims.check import check

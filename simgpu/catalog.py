@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from simgpu.arguments import PATH, TEXT, takes
@@ -172,6 +173,8 @@ class Catalogue(CatalogueFiles):
         if is_overlay(name) and not (self.find("clusters", name) or self.find("nodes", name)):
             overlay, learned = read_overlay(name)
             return self.cluster(overlay.machine, [*learned, *overrides])
+        if not all(isinstance(one.value, (str, int, float, list, dict, NoneType)) for one in overrides):
+            return self._cluster(name, overrides)
         key = (name, *((one.key, repr(one.value), one.source, one.at) for one in overrides))
         return self._clusters.known(key, lambda: self._cluster(name, overrides))
 

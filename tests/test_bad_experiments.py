@@ -349,7 +349,7 @@ def test_what_editors_on_windows_write_is_fine(ending: str) -> None:
             "nosuch",
             (
                 "'nosuch'",
-                "expected one of a100_or_4090, after_pretraining, attention_ffn_apart, ",
+                "simgpu list experiments names them",
             ),
         ),
         ("tp2_scalin", ("'tp2_scalin'", "did you mean 'tp2_scaling'?")),

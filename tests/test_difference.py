@@ -168,7 +168,7 @@ def test_every_kind_of_job_has_parts_that_add_up(file):
         ("tp2_scaling:1", "gpt3_plans:1", {}, "A is operators and B is training"),
         ("tp2_scaling:1", "tp2_scaling:2", {"value": "stp_s"}, "did you mean 'step_s'"),
         ("tp2_scaling:1", "tp2_scaling:2", {"settings_b": ["gpu.memry=3"]}, "--set-b: gpu.memry"),
-        ("tp3_scaling:1", "tp2_scaling:2", {}, "power_caps, prefix_cache, published_steps"),
+        ("tp3_scaling:1", "tp2_scaling:2", {}, "names like it: tp2_scaling"),
     ],
 )
 def test_bad_requests_are_one_line(a, b, how, problem):

@@ -251,6 +251,9 @@ class Plan(Ranks, metaclass=listed(Ranks)):  # type: ignore[metaclass]
 
     def _check_numbers(self) -> None:
         """What is neither a degree nor a word."""
+        copies: Any = self.redundant_experts
+        if copies is not None and (type(copies) is not int or copies < 0):
+            raise InputError(f"{shown(copies)} is not a whole number, 0 or more", key="plan.redundant_experts")
         if self.capacity_factor is not None:
             object.__setattr__(self, "capacity_factor", number_of("capacity_factor", self.capacity_factor, KEYS))
         if self.stage_layers is not None:

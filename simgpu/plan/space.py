@@ -35,7 +35,7 @@ _NAMED = (
 _EVERY: dict[str, tuple[Any, ...]] = {key: every_value(key) for key in _NAMED}
 """All values of the choices that are no numbers."""
 
-AS_SAID = ("order", "recompute_modules", "offload_layers", "stage_layers", "expert_tp", *SETTINGS)
+AS_SAID = ("order", "recompute_modules", "offload_layers", "stage_layers", "expert_tp", "redundant_experts", *SETTINGS)
 """Keys that no search goes over: plans have those of the base."""
 
 KEYS = (*DEGREES, "vp", "micro_batch", "recompute_layers", "shard", *_EVERY)
