@@ -140,8 +140,8 @@ def repeats(few: Execution, more: Execution, couples: bool = True) -> bool:
     return not couples or not shifts or max(shifts) - min(shifts) <= close
 
 
-MOST_REPEATS = 256
-"""Runs of a segment that are simulated one by one: more than any model has layers."""
+MOST_REPEATS = 16
+"""Runs of a segment, such as a model's layers, that are simulated one by one."""
 
 
 def execute(
@@ -173,16 +173,17 @@ def execute(
         topology = topology_of(cluster, nodes) if plan.world > 1 else None
         return _Execution(replace(program, segments=some), plan, topology, kernels, algorithm, protocol, launch).run()
 
-    longest = max((segment.repeat for segment in program.segments), default=0)
-    if longest > MOST_REPEATS and len(program.segments) == 1:
+    counts = sorted(segment.repeat for segment in program.segments)
+    longest = max(counts, default=0)
+    if longest > MOST_REPEATS and sum(count > SOME_REPEATS for count in counts) == 1:
         few, more = run(SOME_REPEATS), run(SOME_REPEATS + 1)
         if repeats(few, more):
             return PeriodicExecution(few, more, longest - SOME_REPEATS, lambda: run(longest))
     return run(longest)
 
 
-SOME_REPEATS = 16
-"""Runs of a segment that are simulated to stand for very many."""
+SOME_REPEATS = 6
+"""Runs of a segment that are simulated to stand for many."""
 
 
 def _first_replicas(program: Program, plan: Plan, cluster: Cluster) -> Plan:

@@ -63,6 +63,9 @@ NO_TIME = {
     "folded",
     "require_fit",
     "draft",
+    "redundant_experts",  # of inference
+    "data",  # beside the step: tests of samples
+    "pools",  # steps of several groups: tests of unequal pools
 }
 """Fields that a step's time does not depend on, or that are others' to compare."""
 
