@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from simgpu.errors import InputError
-from simgpu.reading import what_it_is
+from simgpu.reading import is_pipe, what_it_is
 
 LONGEST = 1 << 20
 """Longest line that is read, bytes; of longer ones the rest is passed over."""
@@ -26,6 +26,8 @@ def lines_of(file: Path) -> Iterator[tuple[int, str]]:
     file that cannot be read or is no text.
     """
     number, read = 0, 0
+    if is_pipe(file):  # opening one waits for whoever writes it
+        raise InputError("is a pipe; expected a file", file=file)
     try:
         with file.open("rb") as raw:
             start = raw.read(64)
