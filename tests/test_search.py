@@ -114,6 +114,7 @@ def test_a_pool_that_is_closed_leaves_no_thread_behind(folder: Path) -> None:
 
 
 def test_simulated_plans_are_kept_and_not_run_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMGPU_STORE", "results/store.sqlite")
     first = simgpu.search("small.yaml", jobs=1)
     with Store(Path("results/store.sqlite"), create=False) as store:
         kept = list(store.members(experiment="small"))

@@ -13,7 +13,7 @@ experiment: plan
 scenario:
   model: llama-3.2-1b
   cluster: dgx-h100
-  workload: {kind: traffic, rate: 400, prompt: 500, output: 20, requests: 150, tpot_limit_s: 0.02, ttft_limit_s: 0.1}
+  workload: {kind: traffic, rate: 400, prompt: 500, output: 20, requests: 150, spread: 0.5, tpot_limit_s: 0.02, ttft_limit_s: 0.1}
 vary:
   workload.lengths: [fixed, uniform]
 plots:

@@ -58,7 +58,7 @@ ASKED = {
 
 def test_every_kind_of_plot_is_looked_at_here():
     of_runs = {"memory", "pipeline", "roofline", "server", "timeline", "topology"}
-    elsewhere = {"tornado", "steps", "power", "cost", "breakeven"}  # looked at in tests of their own
+    elsewhere = {"tornado", "steps", "power", "cost", "breakeven", "turns"}  # looked at in tests of their own
     assert set(Kind.__args__) == set(ASKED) | of_runs | elsewhere
     assert set(ROW_KINDS) - elsewhere == set(ASKED)
 

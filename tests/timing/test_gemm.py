@@ -352,14 +352,19 @@ def test_a_run_costs_the_clock_that_the_power_limit_takes_and_no_more():
 @pytest.mark.parametrize("sustained", [False, True], ids=["burst", "sustained"])
 @pytest.mark.parametrize("name", EVERY)
 def test_large_products_of_narrower_types_are_never_slower(name, sustained):
-    """Where the datasheet has them faster. Large ones: a kernel quantises an operand before a product in fp8 or fp4."""
+    """Where the datasheet has them faster. Large ones: a kernel quantises an operand before a product in fp8 or fp4.
+
+    Of a product that takes at the memory's rate more than a quarter of what is saved, nothing is said.
+    """
     model = timer(name, sustained)
     m, n, k = np.random.default_rng(11).integers(4, 17, (3, 60)) * 1024
     seconds = {dtype: model.gemm(m, n, k, dtype=dtype).seconds for dtype in dtypes(name)}
     for order in (("fp4", "fp8", "bf16", "fp32", "fp64"), ("int8", "bf16"), ("bf16", "tf32"), ("fp16", "fp32")):
         for narrow, wide in combinations([dtype for dtype in order if dtype in seconds], 2):
             if model.peak(narrow) >= 1.5 * model.peak(wide):
-                assert np.all(seconds[wide] >= seconds[narrow] * CLOSE), (narrow, wide)
+                saved = 2.0 * m * n * k * (1 / model.peak(wide) - 1 / model.peak(narrow))
+                large = 3.0 * m * k / model.gpu.memory.bandwidth.si <= saved / 4
+                assert np.all((seconds[wide] >= seconds[narrow] * CLOSE)[large]), (narrow, wide)
 
 
 @pytest.mark.parametrize("name", [one for one in EVERY if timer(one).device.engine("fp16", "fp16")])
