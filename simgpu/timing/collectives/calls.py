@@ -113,7 +113,7 @@ def collective_time(
     dtype
         Of the elements: in-switch reduction knows floats only.
     algorithm, protocol, library
-        As for `collective_phases`.
+        As for `collective_phases`. Of `gloo` the algorithms are `GLOO_ALGORITHMS`, see `gloo`.
 
     Examples
     --------
