@@ -382,7 +382,9 @@ def _plan_measurements(name: str, number: int, settings: tuple[str, ...], catalo
     "--algorithm", default="auto", show_default=True, help="Algorithm: auto, ring, tree, nvls, collnet, direct."
 )
 @click.option("--protocol", default="auto", show_default=True, help="Protocol: auto, ll, ll128, simple, ideal.")
-@click.option("--library", default="nccl", show_default=True, help="nccl, or custom (kernels of serving frameworks).")
+@click.option(
+    "--library", default="nccl", show_default=True, help="nccl, custom (kernels of serving frameworks), or gloo."
+)
 @click.option(
     "--compare",
     "log",

@@ -32,6 +32,7 @@ _WORDS = {
     "nvls": "NVLS",
     "collnet": "CollNet",
     "direct": "P2P",
+    "tcp": "TCP",
     "ll": "LL",
     "ll128": "LL128",
 }
@@ -156,10 +157,14 @@ def interval(
     import numpy as np
 
     from simgpu.timing.collectives.between import measured_on
+    from simgpu.timing.collectives.gloo import GLOO, SPREAD
     from simgpu.timing.uncertainty import spread
 
     if protocol == "ideal":
         return np.ones(seconds.shape), np.ones(seconds.shape)
+    if library == GLOO:
+        low, high = SPREAD
+        return np.full(seconds.shape, low), np.full(seconds.shape, high)
     kernel = cluster.kernel
     regime, measured = kernel.regime("collective", library), f"{library} {measured_on(cluster)}" if far else library
     seen = kernel.by_user("collective", library)

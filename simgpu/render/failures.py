@@ -12,14 +12,15 @@ from simgpu.units import format_si
 def print_failures(done: Mapping[str, Any], out: IO[str]) -> None:
     """Print failures, the worst first."""
     rows = [
-        (row["failure"], row["where"], f"{row['alike']:,}", format_si(row["step_s"], "s"), f"{row['slowdown']:.3f}",
-         f"{row['gpus_lost']:.1f}")
+        (row["failure"] + (" *" if row["note"] else ""), row["where"], f"{row['alike']:,}",
+         format_si(row["step_s"], "s"), f"{row['slowdown']:.3f}", f"{row['gpus_lost']:.1f}")
         for row in done["rows"]
     ]  # fmt: skip
     titles = ("failure", "such as", "alike", "step", "slowdown", "GPUs' worth")
     grid(done["title"], titles, rows, out, right=(2, 3, 4, 5))
     whole = f"Nothing broken: {format_si(done['step_s'], 's')} a step. Slowdown: step with it over that."
-    print_notes([whole, *done["notes"]], out)
+    faster = [f"* {row['failure']} ({row['where']}): {row['note']}" for row in done["rows"] if row["note"]]
+    print_notes([whole, *faster, *done["notes"]], out)
 
 
 def print_shared(done: Mapping[str, Any], out: IO[str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from simgpu import Catalogue, Plan, load_cluster
 from simgpu.study.search.ranked import open_experiment
-from simgpu.study.whatif.failures import failures, what_breaks
+from simgpu.study.whatif.failures import SHOWN, failures, what_breaks, why_faster
 from simgpu.study.whatif.sharing import Running, share, simulate_together
 
 STUDY = {
@@ -63,10 +63,26 @@ def test_alike_failures_are_one_row_and_count_every_part():
     assert len(found) < 40
 
 
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (("tree/ll128", "24 channels"), "NCCL chooses another algorithm (all_reduce of 4 MB ring/ll128 -> tree/ll128)"),
+        (("ring/ll128", "16 channels"), "NCCL takes other numbers of channels"),
+        (("ring/ll128", "24 channels"), "read it as no loss"),
+    ],
+)
+def test_a_step_that_a_failure_makes_faster_says_why(after, words):
+    key = ("all_reduce", "dp", 4e6)
+    before = {key: ("ring/ll128", "24 channels")}
+    assert words in why_faster(0.97, before, {key: after})
+    assert why_faster(1.0, before, {key: after}) == why_faster(1 - SHOWN / 2, before, {key: after}) == ""
+
+
 def test_the_worst_failure_comes_first():
     catalogue = Catalogue()
     done = what_breaks(open_experiment(STUDY, (), catalogue), 1, catalogue)
     slowdowns = [row["slowdown"] for row in done.rows]
     assert slowdowns == sorted(slowdowns, reverse=True) and slowdowns[0] > 1.1
     assert min(slowdowns) > 0.95  # NCCL chooses by its estimates: a slower link can make it choose better
+    assert all(bool(row["note"]) == (row["slowdown"] <= 1 - SHOWN) for row in done.rows)
     assert replace(done, rows=[]).document()["rows"] == []

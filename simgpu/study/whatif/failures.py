@@ -3,6 +3,9 @@
 Nodes are alike where the same pipeline stages are on them, and as many nodes of the job stand below the leaf switches
 above them; so are leaf switches. Of those that are alike the first is broken. A job does not go on without a NIC or a
 switch: it is started again and runs as the table has it (what a restart costs is the subject of `reliability`).
+
+NCCL chooses by its own estimates, so that with a part broken it may choose what is faster than what it chose before: a
+row that is faster says so.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from simgpu.analysis.choices import Choices, choices_of, switches
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
@@ -25,6 +29,8 @@ from simgpu.study.whatif.runs import with_hardware
 
 SLOW, HALF = 0.8, 0.5
 """What is left of the speed of a slow GPU, as a power brake or heat leave it, and of a link with half of its lanes."""
+SHOWN = 0.0005
+"""Least part of a step that the table shows."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,7 @@ def what_breaks(
                          key="workload.kind")  # fmt: skip
     cluster = resolve_cluster(case.scenario, catalogue, case.origins)
     whole = run_case(case, catalogue)
+    chosen = choices_of(whole.execution)
     known = [fault.model_dump(exclude_none=True) for fault in cluster.spec.degraded]
     kinds = failures(cluster, case.scenario.plan.plan())
     rows: list[dict[str, Any]] = []
@@ -138,16 +145,30 @@ def what_breaks(
         if progress is not None:
             progress(i, len(kinds))
         try:
-            step = float(run_case(_with(case, [*known, one.fault]), catalogue).row["step_s"])
+            broken = run_case(_with(case, [*known, one.fault]), catalogue)
         except InputError as refused:
             notes.append(f"{one.what} ({one.where}): {refused.problem}")
             continue
+        step = float(broken.row["step_s"])
         slowdown = step / float(whole.row["step_s"])
         rows.append({"failure": one.what, "where": one.where, "alike": one.alike, "step_s": step, "slowdown": slowdown,
-                     "gpus_lost": (1 - 1 / slowdown) * int(whole.row["gpus"])})  # fmt: skip
+                     "gpus_lost": (1 - 1 / slowdown) * int(whole.row["gpus"]),
+                     "note": why_faster(slowdown, chosen, choices_of(broken.execution))})  # fmt: skip
     rows.sort(key=lambda row: -row["slowdown"])
     title = experiment.fields.title or experiment.name
     return Broken(experiment.name, title, float(whole.row["step_s"]), rows, notes)
+
+
+def why_faster(slowdown: float, before: Choices, after: Choices) -> str:
+    """Why a step with a part broken is faster than without, where the table shows that it is; else ''."""
+    if slowdown > 1 - SHOWN:
+        return ""
+    others = switches(before, after)
+    if not others:
+        return "faster: pipelines of the same algorithms with fewer bytes in flight fill sooner; read it as no loss"
+    what = "takes other numbers of channels" if others[0].endswith("channels") else "chooses another algorithm"
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    return f"faster: NCCL {what} ({others[0]}{more})"
 
 
 def _with(case: Case, faults: list[dict[str, Any]]) -> Case:

@@ -3,7 +3,7 @@
 `collective_phases` gives what the engine runs, `collective_time` the same as a closed form over many sizes. Files:
 `traffic` (bytes and steps), `schedules` (who sends to whom), `tuner` (what NCCL chooses), `flows` and `lead` (bytes and
 latencies), `between` (what a network adds), `model` (how long it takes), `calls` (what others call), `ideal` (links at
-their plain rates and latencies, as back-of-the-envelope sums have it).
+their plain rates and latencies, as back-of-the-envelope sums have it), `gloo` (PyTorch's other backend, for contrast).
 """
 
 from simgpu.timing.collectives.calls import collective_notes, collective_phases, collective_time, model_of, traffic

@@ -8,6 +8,7 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.machine import machine_of, topology_of
 from simgpu.hardware.topology import Topology
+from simgpu.timing.collectives.gloo import GLOO, GLOO_ALGORITHMS, GlooModel
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge, ideal_phases
 from simgpu.timing.collectives.large import can_stand, large_model
 from simgpu.timing.collectives.model import ALGORITHMS, PROTOCOLS, CollectiveModel, CollectiveTimes
@@ -42,7 +43,14 @@ def model_of(
     narrow = dtype if dtype in ("int8", "fp8", "fp4") else "wide"
     key = (kind, tuple(gpus), library, narrow)
     known = topology.memo.region("collectives", REMEMBERED, _ranks_of)
-    found: CollectiveModel = known.known(key, lambda: CollectiveModel(topology, kind, gpus, library, dtype))
+    found: CollectiveModel = known.known(
+        key,
+        lambda: (
+            GlooModel(topology, kind, gpus, dtype)
+            if library == GLOO
+            else CollectiveModel(topology, kind, gpus, library, dtype)
+        ),
+    )
     return found
 
 
@@ -105,7 +113,7 @@ def collective_time(
     dtype
         Of the elements: in-switch reduction knows floats only.
     algorithm, protocol, library
-        As for `collective_phases`.
+        As for `collective_phases`. Of `gloo` the algorithms are `GLOO_ALGORITHMS`, see `gloo`.
 
     Examples
     --------
@@ -114,7 +122,8 @@ def collective_time(
     >>> times.algorithm.tolist(), times.protocol.tolist()
     (['ring', 'nvls'], ['ll', 'simple'])
     """
-    for what, given, known in (("algorithm", algorithm, ALGORITHMS), ("protocol", protocol, PROTOCOLS)):
+    ways = GLOO_ALGORITHMS if library == GLOO else ALGORITHMS
+    for what, given, known in (("algorithm", algorithm, ways), ("protocol", protocol, PROTOCOLS)):
         if given not in known:
             raise InputError(f"unknown {what} '{given}'{nearest(given, known)}", key=what)
     return _model(cluster, kind, gpus, library, dtype).times(sizes, algorithm, protocol)

@@ -21,7 +21,7 @@ from simgpu.timing.collectives.ideal import Edge, Transport
 from simgpu.timing.collectives.schedules import Schedule
 from simgpu.timing.collectives.traffic import KINDS, PAIRWISE, SEND
 
-LIBRARIES = ("nccl", "custom")
+LIBRARIES = ("nccl", "custom", "gloo")
 
 WIRE = {"ll": 2.0, "ll128": 128 / 120, "simple": 1.0}
 """Bytes on the wire per byte of data."""
