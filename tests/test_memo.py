@@ -156,7 +156,8 @@ def test_what_does_not_matter_is_named_by_fields_that_there_are():
 EXPERTS = {
     "offload_layers": 2,
     "stage_layers": (1, 2, 3, 4), "expert_tp": 1, "dispatcher": "hybridep", "cuda_graphs": "full", "grouped": "loop",
-    "permute_fusion": True, "router_fusion": True, "redundant_experts": 2, "capacity_factor": 1.5, "expert_overlap": True, "balance": "forced",
+    "permute_fusion": True, "router_fusion": True, "redundant_experts": 2,
+    "capacity_factor": 1.5, "expert_overlap": True, "balance": "forced",
 }  # fmt: skip
 
 

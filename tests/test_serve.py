@@ -13,9 +13,8 @@ experiment: plan
 scenario:
   model: llama-3.2-1b
   cluster: dgx-h100
-  workload: {kind: traffic, rate: 400, prompt: 500, output: 20, requests: 150, spread: 0.5, tpot_limit_s: 0.02, ttft_limit_s: 0.1}
-vary:
-  workload.lengths: [fixed, uniform]
+  workload: {kind: traffic, rate: 400, prompt: 500, output: 20, requests: 150, tpot_limit_s: 0.02, ttft_limit_s: 0.1}
+zip: [{workload.lengths: [fixed, uniform], workload.spread: [0, 0.5]}]
 plots:
   - {kind: server, where: {workload.lengths: fixed}}
 """

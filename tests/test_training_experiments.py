@@ -345,7 +345,7 @@ BAD = [
     ("workload.fp8_scaling=rowwise", "workload.fp8_scaling: 'rowwise' needs dtype fp8, not bf16"),
     (
         "model=mixtral-8x7b workload.routing=skewed",
-        "workload.routing: 'skewed' is not known; expected balanced, random, or zipf_A, power_law_A or popularity_A with A",
+        "workload.routing: 'skewed' is not known; expected balanced, random, or zipf_A, power_law_A or popularity_A",
     ),
     (
         "model=mixtral-8x7b workload.routing=power_law_10.5",
