@@ -76,6 +76,8 @@ def test_weights_that_were_just_trained_take_their_way():
         ({"algorithm": "dpo", "group": 2}, "generation is of answers"),
         ({"algorithm": "dpo"}, "pairs"),
         ({"refit_rate": "90 GB"}, "refit_rate"),
+        ({"generation": {"asynchronous": "yes"}}, "asynchronous.*valid boolean"),
+        ({"partial": "on"}, "partial.*valid boolean"),
         ({"algorithm": "distillation", "teacher": "nosuch"}, "workload.teacher.*nosuch"),
         ({"algorithm": "distillation", "teacher": "llama-3.1-70b"}, "llama-3.1-70b needs 131"),
         ({"pools": [{"cluster": "dgx-a100"}]}, "of kind training"),
