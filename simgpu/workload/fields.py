@@ -1,6 +1,7 @@
 """Types of fields that jobs share."""
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -65,7 +66,7 @@ def routing_name(given: object) -> str:
     return text
 
 
-def _shares(given: list[object] | tuple[object, ...]) -> str:
+def _shares(given: Sequence[object]) -> str:
     """Loads of experts as one word, over their mean. Raises `ValueError`."""
     numbers = [one for one in given if isinstance(one, (int, float)) and not isinstance(one, bool) and 0 <= one < 1e30]
     if len(numbers) < max(len(given), 2) or not any(numbers):
