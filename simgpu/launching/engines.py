@@ -16,7 +16,8 @@ from simgpu.launching.limits import Limits, limits_of
 from simgpu.launching.load import LOAD, check_of
 
 TYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-FP8 = {"fp8": "fp8", "int8": "int8"}
+VLLM_CACHES = {"fp8": "fp8", "int8": "int8_per_token_head", "fp16": "float16", "bf16": "bfloat16"}
+"""vLLM's names of types of its cache (vllm/config/cache.py, CacheDType)."""
 GGUF = {"q8_0": "Q8_0", "q6_k": "Q6_K", "q5_k_m": "Q5_K_M", "q4_k_m": "Q4_K_M", "q4_0": "Q4_0", "q3_k_m": "Q3_K_M",
         "q2_k": "Q2_K", "fp16": "F16", "bf16": "BF16", "mxfp4": "MXFP4"}  # fmt: skip
 _QUANTISED = {"fp8": "fp8", "int4": "awq", "fp4": "modelopt_fp4"}
@@ -81,11 +82,11 @@ def vllm_flags(draft: Draft, limits: Limits) -> list[Flag]:
     draft.put("--gpu-memory-utilization", limits.memory_share, limits.from_share)
     draft.set("--dtype", "dtype", None, TYPES)
     precision_of(draft, _QUANTISED, "--quantization")
-    draft.set("--kv-cache-dtype", "workload.kv_cache", asked.row.get("dtype"), FP8)
+    draft.set("--kv-cache-dtype", "workload.kv_cache", asked.row.get("dtype"), VLLM_CACHES)
     draft.switch("--no-enable-prefix-caching", "workload.prefix_cache", False)
     draft.set("--block-size", "workload.block")
     _blocks(draft, limits)
-    draft.set("--cuda-graph-sizes", "workload.graph_sizes")
+    draft.set("--cudagraph-capture-sizes", "workload.graph_sizes")
     guess = asked.take("workload.speculative")
     if guess is not None:
         method: dict[str, Any] = {"method": "mtp"} if guess.draft == "mtp" else {"model": _id(asked, guess.draft)}
@@ -94,7 +95,7 @@ def vllm_flags(draft: Draft, limits: Limits) -> list[Flag]:
     if asked.take("workload.policy") == "priority":
         draft.put("--scheduling-policy", "priority", "workload.policy")
     _adapters(draft, "--max-loras", "--max-cpu-loras")
-    _tiers(draft, ("--kv-offloading-size", "--kv-offloading-backend"))
+    _tiers(draft, ("--kv-offloading-size", "--kv-offloading-backend"), 2**30)
     _offload(draft, "--cpu-offload-gb")
     return draft.flags
 
@@ -130,14 +131,18 @@ def _classes(draft: Draft) -> None:
                            "(--priority-scheduling-preemption-threshold)")  # fmt: skip
 
 
-def _tiers(draft: Draft, flags: tuple[str, str]) -> None:
-    """A tier of cache in host memory, which the engine has itself; others need LMCache, Mooncake or the like."""
+def _tiers(draft: Draft, flags: tuple[str, str], unit: float) -> None:
+    """A tier of cache in host memory, which the engine has itself; others need LMCache, Mooncake or the like.
+
+    `unit` is in bytes of a replica: vLLM counts GiB of all ranks together (vllm/config/cache.py), SGLang 10^9 bytes of
+    each rank (srt/mem_cache/pool_host/base.py).
+    """
     tiers = draft.asked.take("workload.tiers") or ()
     for key in ("tier_chunk", "tier_write"):
         draft.asked.take(f"workload.{key}")
     for tier in tiers:
         if tier.kind == "host" and tier.size:
-            draft.put(flags[0], round(tier.size / 2**30, 1), "workload.tiers")
+            draft.put(flags[0], round(tier.size / unit, 1), "workload.tiers")
             draft.put(flags[1], "native" if flags[1].endswith("backend") else None, "workload.tiers")
         else:
             draft.lacks("workload.tiers", tier.kind, "the engine's own cache ends at host memory; LMCache has more")
@@ -247,7 +252,7 @@ def sglang_flags(draft: Draft, limits: Limits) -> list[Flag]:
     draft.set("--max-queued-requests", "workload.max_queue")
     _adapters(draft, "--max-loras-per-batch", "--max-loaded-loras")
     _classes(draft)
-    draft.set("--cuda-graph-bs", "workload.graph_sizes")
+    draft.set("--cuda-graph-bs-decode", "workload.graph_sizes")
     guess = asked.take("workload.speculative")
     if guess is not None:
         key = "workload.speculative"
@@ -257,7 +262,7 @@ def sglang_flags(draft: Draft, limits: Limits) -> list[Flag]:
         draft.put("--speculative-num-steps", guess.tokens, key)
         draft.put("--speculative-eagle-topk", 1, key)
         draft.put("--speculative-num-draft-tokens", guess.tokens + 1, key)
-    _tiers(draft, ("--hicache-size", "--enable-hierarchical-cache"))
+    _tiers(draft, ("--hicache-size", "--enable-hierarchical-cache"), 1e9 * plan.tp * plan.pp)
     _offload(draft, "--cpu-offload-gb")
     return draft.flags
 
@@ -289,20 +294,31 @@ def trtllm_flags(draft: Draft, limits: Limits) -> list[Flag]:
     draft.put("--free_gpu_memory_fraction", limits.memory_share, limits.from_share)
     asked.take("dtype")
     precision_of(draft, {}, "")
-    draft.set("--kv_cache_dtype", "workload.kv_cache", asked.row.get("dtype"), FP8)
+    if limits.chunk < int(asked.job.prompt or 0):  # else a longer prompt is refused
+        draft.put("--enable_chunked_prefill", None, limits.from_chunk)
     return draft.flags
+
+
+def cache_options(draft: Draft) -> dict[str, Any]:
+    """Options of TensorRT-LLM's cache, which `trtllm-serve` 1.2 takes in a file (llmapi/llm_args.py, KvCacheConfig)."""
+    options: dict[str, Any] = {}
+    for key, name in (("prefix_cache", "enable_block_reuse"), ("block", "tokens_per_block"),
+                      ("cache_tokens", "max_tokens"), ("kv_cache", "dtype")):  # fmt: skip
+        value = draft.asked.take(f"workload.{key}")
+        if key == "kv_cache" and value not in (None, "fp8"):
+            if value != draft.asked.row.get("dtype"):
+                draft.lacks("workload.kv_cache", value, "its cache is as the activations or fp8")
+        elif value is not None:
+            options[name] = value
+    return options
 
 
 def trtllm(asked: Asked) -> Launch:
     """`trtllm-serve`, with its file of options where flags do not say it."""
     draft, limits = started(asked, "trtllm")
     trtllm_flags(draft, limits)
-    options: dict[str, Any] = {}
-    for key, name in (("prefix_cache", "enable_block_reuse"), ("block", "tokens_per_block"),
-                      ("cache_tokens", "max_tokens")):  # fmt: skip
-        value = asked.take(f"workload.{key}")
-        if value is not None:
-            options.setdefault("kv_cache_config", {})[name] = value
+    cache = cache_options(draft)
+    options: dict[str, Any] = {"kv_cache_config": cache} if cache else {}
     guess = asked.take("workload.speculative")
     if guess is not None and guess.draft == "mtp":
         options["speculative_config"] = {"decoding_type": "MTP", "num_nextn_predict_layers": guess.tokens}
@@ -312,7 +328,7 @@ def trtllm(asked: Asked) -> Launch:
     if options:
         import yaml
 
-        draft.put("--config", "options.yaml", "workload.prefix_cache, .block, .cache_tokens, .speculative")
+        draft.put("--config", "options.yaml", "workload.kv_cache, .prefix_cache, .block, .cache_tokens, .speculative")
         files["options.yaml"] = yaml.safe_dump(options, sort_keys=False)
     _apart(draft, "trtllm-serve")
     made = closed(draft, limits, "trtllm", f"trtllm-serve {asked.model}")
@@ -361,6 +377,9 @@ def llama_cpp(asked: Asked) -> Launch:
     if guess is not None and guess.draft != "mtp":
         draft.put("--hf-repo-draft", _id(asked, guess.draft), "workload.speculative.draft")
         draft.put("--draft-max", guess.tokens, "workload.speculative.tokens")
+        draft.notes.append(
+            "builds of 2026 have --spec-draft-n-max in place of --draft-max, and --spec-type draft-simple"
+        )
     elif guess is not None:
         draft.lacks("workload.speculative", "mtp")
     return closed(draft, limits, "llama.cpp", "llama-server")

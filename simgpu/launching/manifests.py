@@ -6,6 +6,7 @@ llm-d-modelservice 0.4 (guides/ of llm-d 0.5).
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from simgpu.errors import InputError
 from simgpu.launching.answer import Draft, Flag, Launch, of_kind
 from simgpu.launching.asked import SERVES, Asked
-from simgpu.launching.engines import sglang_flags, started, trtllm_flags, vllm_flags
+from simgpu.launching.engines import cache_options, sglang_flags, started, trtllm_flags, vllm_flags
 from simgpu.launching.limits import Limits
 from simgpu.launching.load import check_of
 
@@ -21,8 +22,14 @@ DYNAMO, LLM_D = "1.4", "0.5 (llm-d-modelservice 0.4)"
 _ENGINES: dict[str, tuple[Callable[[Draft, Limits], list[Flag]], str]] = {
     "vllm": (vllm_flags, "--model"),
     "sglang": (sglang_flags, "--model-path"),
-    "trtllm": (trtllm_flags, "--model-path"),
+    "trtllm": (trtllm_flags, "--model"),
 }
+WORKER_NAMES = {
+    "--tp_size": "--tensor-parallel-size", "--pp_size": "--pipeline-parallel-size",
+    "--ep_size": "--expert-parallel-size", "--max_seq_len": "--max-seq-len", "--max_batch_size": "--max-batch-size",
+    "--max_num_tokens": "--max-num-tokens", "--free_gpu_memory_fraction": "--free-gpu-memory-fraction",
+}  # fmt: skip
+"""Flags of `trtllm-serve` as Dynamo's worker names them (components/src/dynamo/trtllm/backend_args.py)."""
 _NIXL = '{"kv_connector":"NixlConnector","kv_role":"kv_both"}'
 ROUTERS = {
     "round_robin": "round-robin",
@@ -67,7 +74,28 @@ def _flags(draft: Draft, limits: Limits, engine: str) -> list[Flag]:
             draft.put(name, together, "plan.ep / plan.tp: replicas that share experts")
     if engine == "trtllm":
         draft.missing = [line for line in draft.missing if not line.startswith("plan.dp")]
+        draft.flags = _worker_flags(draft)
     return draft.flags
+
+
+def _worker_flags(draft: Draft) -> list[Flag]:
+    """Flags of `dynamo.trtllm`: what it has no flag for is an option of the engine."""
+    options: dict[str, Any] = {}
+    flags = []
+    for flag in draft.flags:
+        if flag.flag == "--enable_chunked_prefill":
+            options["enable_chunked_prefill"] = True
+        else:
+            flags.append(Flag(WORKER_NAMES.get(flag.flag, flag.flag), flag.value, flag.key))
+    cache = cache_options(draft)
+    block = cache.pop("tokens_per_block", None)
+    if block is not None:
+        flags.append(Flag("--kv-block-size", block, "workload.block"))
+    if cache:
+        options["kv_cache_config"] = cache
+    if options:
+        flags.append(Flag("--override-engine-args", json.dumps(options), "workload.kv_cache, .prefix_cache, .chunk"))
+    return flags
 
 
 def dynamo(asked: Asked) -> Launch:

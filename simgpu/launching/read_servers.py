@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from simgpu.errors import InputError, shown
+from simgpu.launching.manifests import WORKER_NAMES
 from simgpu.launching.meant import Config
 from simgpu.workload.server.like import server_like
 
@@ -143,8 +145,32 @@ def _command(words: Sequence[str], variables: Mapping[str, str]) -> str:
             word = word.replace(f"$({name})", value).replace(f"${{{name}}}", value)
         rest.append(word)
     if engine == "trtllm":
-        rest = [word.replace("--model-path", "") for word in rest if word != "--model-path"]
+        rest = _serve_words([word for word in rest if word not in ("--model", "--model-path")])
     return f"{_STARTS[engine]} {shlex.join(rest)}"
+
+
+def _serve_words(words: Sequence[str]) -> list[str]:
+    """Words of `dynamo.trtllm` as `trtllm-serve` has them; options of the engine as flags, where there are some."""
+    names = {worker: serve for serve, worker in WORKER_NAMES.items()}
+    made: list[str] = []
+    for word in words:
+        if made and made[-1] == "--override-engine-args" and (flags := _engine_flags(word)) is not None:
+            made[-1:] = flags
+        else:
+            made.append(names.get(word, word))
+    return made
+
+
+def _engine_flags(text: str) -> list[str] | None:
+    """Flags for `--override-engine-args`; None where one of its options has no flag."""
+    try:
+        options = json.loads(text)
+        cache = options.pop("kv_cache_config", {})
+        flags = ["--enable_chunked_prefill"] if options.pop("enable_chunked_prefill", False) else []
+        flags += ["--kv_cache_dtype", str(cache.pop("dtype"))] if "dtype" in cache else []
+        return None if options or cache else flags
+    except (ValueError, AttributeError, TypeError):
+        return None
 
 
 def _replicated(made: Config, replicas: int, apart: int) -> None:

@@ -195,7 +195,8 @@ def _phases(job: PostTraining, plan: Plan, cluster: Cluster, model: TransformerC
     if not runs.rollouts:
         return Phases(0.0, 0.0, 0.0, logprob, reference, 0.0, training, 0.0, 0.0, other)
     served, engines = runs.rollouts[0], job.generation.plan(job.generation.gpus or plan.world).dp
-    tail = 0.0 if job.steady else max(served.row["duration_s"] - served.row["e2e_90th_s"], 0.0)
+    most = served.row["e2e_90th_s" if job.turns == 1 else "session_99th_s"]
+    tail = 0.0 if job.steady else max(served.row["duration_s"] - most, 0.0)
     took = [_rollout(job, one, engines) for one in runs.rollouts]
     lengths = (took[0] - min(took), max(took) - took[0])
     sleep = 0.0 if job.generation.gpus else sleep_s(row, served.row, host)
@@ -218,7 +219,7 @@ def _rollout(job: PostTraining, served: Result, engines: int) -> float:
     host = job.answers * job.output / engines * LOGPROB_S if job.generation.logprobs and not job.asynchronous else 0.0
     if not job.steady:
         return float(row["duration_s"]) + host
-    return float(job.answers / (row["requests_per_s"] * engines / row["dp"])) + host
+    return float(job.answers * job.turns / (row["requests_per_s"] * engines / row["dp"])) + host
 
 
 def _step(

@@ -42,7 +42,8 @@ class PostTrainingResult(Result):
     rollout_s_p10: float
     rollout_s_p90: float
     rollout_tail_s: float
-    """The part of it in which less than a tenth of the answers are still on their way (s)."""
+    """The part of it in which less than a tenth of the answers (a hundredth with tools) are still on their
+    way (s)."""
     logprob_s: float
     """Log-probabilities of the policy, computed again by the trainer (s)."""
     reference_s: float

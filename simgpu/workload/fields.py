@@ -1,6 +1,7 @@
 """Types of fields that jobs share."""
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -11,11 +12,15 @@ from simgpu.errors import InputError, shown
 from simgpu.field_pages import paged
 from simgpu.schema_errors import validate
 from simgpu.units import EXAMPLES, parse_quantity, to_si
+from simgpu.workload.expert_loads import SUFFIXES, expert_loads
 
 Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
 Accumulate = Literal["fp64", "fp32", "fp16", "int32"]
 Size = Annotated[int, Field(strict=True, gt=0, le=10**12)]
 
+
+Switch = Annotated[bool, Field(strict=True)]
+"""True or false, and no word that may stand for one of them."""
 
 Passes = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 
@@ -42,15 +47,18 @@ def positive(dimension: str, zero: bool = False) -> Any:
 
 
 def routing_name(given: object) -> str:
-    """'balanced', 'random', 'zipf_A', 'power_law_A' or 'popularity_A', A from 0 to 10, or a number of each expert."""
+    """'balanced', 'random', 'zipf_A', 'power_law_A' or 'popularity_A', A from 0 to 10, or loads: a list or a file."""
     if isinstance(given, (list, tuple)):
         return _shares(given)
     text = given if isinstance(given, str) else shown(given)
+    if text.lower().endswith(SUFFIXES):
+        return _shares(expert_loads(text))
     if text in ("balanced", "random") or re.fullmatch(r"shares(_[\d.e+-]+){2,}", text):
         return text
     if not re.fullmatch(r"(zipf|power_law|popularity)_\d+(\.\d+)?", text):
         known = (
-            "balanced, random, or zipf_A, power_law_A or popularity_A with A from 0 to 10, or the load of each expert"
+            "balanced, random, or zipf_A, power_law_A or popularity_A with A from 0 to 10, or the load of each expert,"
+            " as a list or a file (.csv, .json)"
         )
         raise ValueError(f"{shown(given)} is not known; expected {known}")
     if float(text.rpartition("_")[2]) > MOST_EXPONENT:
@@ -58,7 +66,7 @@ def routing_name(given: object) -> str:
     return text
 
 
-def _shares(given: list[object] | tuple[object, ...]) -> str:
+def _shares(given: Sequence[object]) -> str:
     """Loads of experts as one word, over their mean. Raises `ValueError`."""
     numbers = [one for one in given if isinstance(one, (int, float)) and not isinstance(one, bool) and 0 <= one < 1e30]
     if len(numbers) < max(len(given), 2) or not any(numbers):

@@ -9,11 +9,12 @@ from pydantic import Field, model_validator
 
 from simgpu.errors import InputError, shown
 from simgpu.plan.parallelism import Plan
-from simgpu.workload.answers import Answers, cut_share, with_cut, with_longest, with_spread
-from simgpu.workload.fields import Size, Strict, positive
+from simgpu.workload.answers import WIDEST, Answers, cut_share, with_cut, with_longest, with_spread
+from simgpu.workload.fields import Size, Strict, Switch, positive
 from simgpu.workload.inference.jobs import CacheType, RuntimeName, WholeShare
 from simgpu.workload.model_jobs import Training
 from simgpu.workload.server.jobs import Traffic
+from simgpu.workload.server.session_keys import Sessions
 
 Degree = Annotated[int, Field(strict=True, gt=0, le=10**6)]
 Spread = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
@@ -48,9 +49,9 @@ class Generation(Strict):
     memory_share: WholeShare | None = None
     sequences: Size | None = None
     chunk: Size | None = None
-    logprobs: bool = True
+    logprobs: Switch = True
     """The engine returns the log-probability of each token, as trainers ask for; Python handles each on the host."""
-    asynchronous: bool | None = None
+    asynchronous: Switch | None = None
     """The engine is a process of its own that takes requests one by one (`async_engine` of NeMo RL, `async` rollout of
     verl); default: where answers are partial or stale, which need one. Its loop does not wait for log-probabilities."""
 
@@ -90,16 +91,23 @@ class PostTraining(Training):
     """In its place: the share of the answers that is cut at the limit (`clip_ratio` in logs of verl)."""
     output_longest: Size | None = None
     """In its place: tokens of the longest answer of a step (`response_length/max`)."""
+    turns: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 1
+    """Times that the model writes in an answer, each behind all that was said; `output` is all that it writes. Between
+    them a tool answers. More than one takes an engine that is a process of its own."""
+    tool_tokens: Size | None = None
+    """Tokens of the result of a tool, on average; trained sequences hold them, too."""
+    tool_s: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] = 0.0
+    """Seconds that a tool takes, on average; exponential."""
     generation: Generation = Generation()
     oversample: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = 1.0
     """Answers that are generated over those that are trained on (dynamic sampling of DAPO)."""
-    partial: bool = False
+    partial: Switch = False
     """The longest answers go on in the next step, so that no engine waits for them."""
     staleness: Annotated[int, Field(strict=True, ge=0, le=64)] = 0
     """Steps by which the weights that generate may be older than those that are trained; 0: on policy."""
-    reference: bool | None = None
+    reference: Switch | None = None
     """Log-probabilities of a reference policy are computed; default: not with DAPO."""
-    policy_logprobs: bool = True
+    policy_logprobs: Switch = True
     """Log-probabilities of the answers are computed again by the trainer, whose kernels differ from the engine's."""
     reward_s: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] = 0.0
     """Seconds of the reward of a step, after its answers: a function, a judge, tests."""
@@ -116,8 +124,9 @@ class PostTraining(Training):
     def _whole(self) -> PostTraining:
         self._check_answers()
         self._check_algorithm()
-        if self.prompt + self.output > self.tokens:
-            problem = f"prompt {self.prompt} + output {self.output} are more than the {self.tokens} of tokens"
+        if self.mean > self.tokens:
+            told = f" + {self.told} of tools" if self.told else ""
+            problem = f"prompt {self.prompt} + output {self.output}{told} are more than the {self.tokens} of tokens"
             raise ValueError(f"{problem}, the longest sequence")
         if (self.prompts * self.group) % self.batch:
             problem = f"{self.prompts} prompts x {self.group} answers are not whole batches of {self.batch}"
@@ -141,7 +150,14 @@ class PostTraining(Training):
             raise ValueError(f"{' and '.join(said)} say the same of the answers; expected one of them")
         if isinstance(self.output_spread, tuple) and self.output_spread[0] > self.output_spread[1]:
             raise ValueError(f"output_spread {list(self.output_spread)} falls; expected [least, most]")
-        limit, longest = self.tokens - self.prompt, self.output_longest
+        if (self.turns > 1) != (self.tool_tokens is not None) or (self.turns == 1 and self.tool_s):
+            raise ValueError("turns, tool_tokens and tool_s are of answers that wait for tools; expected turns above 1 "
+                             "with tool_tokens, or none of them")  # fmt: skip
+        if self.turns > 1 and self.generates and self.output_spread is None:
+            raise ValueError("output_cut and output_longest are of answers without tools; expected output_spread")
+        if self.turns > self.output:
+            raise ValueError(f"output {self.output} is less than a token in each of {self.turns} turns")
+        limit, longest = self.limit, self.output_longest
         if longest is not None and not self.output <= longest < limit:
             problem = f"output_longest {longest} does not lie between output {self.output} and the limit of {limit}"
             raise ValueError(f"{problem}; expected output_cut where answers are cut")
@@ -158,7 +174,7 @@ class PostTraining(Training):
             raise ValueError(f"group {self.group}: dpo learns from pairs of answers; expected 2")
         if self.generates:
             return
-        for name in ("generation", "oversample", "partial", "staleness", "reward_s"):
+        for name in ("turns", "generation", "oversample", "partial", "staleness", "reward_s"):
             if name in self.model_fields_set:
                 raise ValueError(f"{name} is of answers that are generated, which {self.algorithm} has not")
 
@@ -171,7 +187,17 @@ class PostTraining(Training):
     def asynchronous(self) -> bool:
         """True if the engine is a process of its own, as it must be where answers are partial or stale."""
         own = self.generation.asynchronous
-        return self.partial or self.staleness > 0 if own is None else own
+        return self.partial or self.staleness > 0 or self.turns > 1 if own is None else own
+
+    @property
+    def told(self) -> int:
+        """Tokens that tools add to a sequence, on average."""
+        return (self.turns - 1) * (self.tool_tokens or 0)
+
+    @property
+    def limit(self) -> int:
+        """Tokens that a model may write in a sequence."""
+        return self.tokens - self.prompt - self.told
 
     @property
     def steady(self) -> bool:
@@ -180,7 +206,7 @@ class PostTraining(Training):
 
     def lengths_law(self, end: int = 0) -> Answers:
         """How long answers are before they are cut; of a spread between two, the lower (-1) or the upper end (1)."""
-        limit = self.tokens - self.prompt
+        limit = self.limit
         if self.output_cut is not None:
             return with_cut(self.output, self.output_cut, limit)
         if self.output_longest is not None:
@@ -194,7 +220,7 @@ class PostTraining(Training):
     @property
     def cut_share(self) -> float:
         """The share of the answers that is cut at the limit."""
-        return cut_share(self.lengths_law(), self.tokens - self.prompt)
+        return cut_share(self.lengths_law(), self.limit)
 
     @property
     def answers(self) -> int:
@@ -219,7 +245,7 @@ class PostTraining(Training):
     @property
     def mean(self) -> int:
         """Mean tokens of a sequence."""
-        return self.prompt + self.output
+        return self.prompt + self.output + self.told
 
     def trained(self, plan: Plan) -> Training:
         """The optimizer step on one batch: rows packed with sequences, as trainers of post-training do.
@@ -250,12 +276,19 @@ class PostTraining(Training):
         }
         if self.asynchronous and self.generation.runtime.partition("@")[0] == "vllm":
             made = {"sequences": ASYNC_SEATS, "chunk": ASYNC_CHUNK, **made}
-        law, limit, requests = self.lengths_law(end), self.tokens - self.prompt, self.answers
+        law, limit, requests = self.lengths_law(end), self.limit, self.answers
         load: dict[str, Any] = {"arrivals": "burst", "requests": requests}
         if self.steady:
             clients = requests * max(self.staleness, 1)
             load = {"clients": clients, "requests": clients + requests}
+        output, spread = max(round(law.mean / self.turns), 1), law.spread * sqrt(self.turns)
+        if self.turns == 1:
+            load["distinct"] = self.prompts
+        else:  # turns are drawn one by one, so that their sum scatters as `output_spread` says
+            load["session"] = Sessions(
+                tools=self.turns - 1, tool_tokens=self.tool_tokens, tool_s=self.tool_s, pauses="exponential"
+            )
         return Traffic(
-            **made, **load, prompt=self.prompt, output=max(round(law.mean), 1), lengths="lognormal", spread=0.0,
-            output_spread=law.spread, output_range=(1, limit), distinct=self.prompts, seed=self.seed,
+            **made, **load, prompt=self.prompt, output=output, lengths="lognormal", spread=0.0,
+            output_spread=min(spread, WIDEST), output_range=(1, limit), seed=self.seed,
         )  # fmt: skip

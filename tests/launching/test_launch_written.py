@@ -1,5 +1,6 @@
 """What launches a plan: each flag follows from a key, what cannot be done is named, all is read back."""
 
+import json
 import shlex
 
 import pytest
@@ -37,8 +38,11 @@ def scenario(base, **changes):
 
 
 @pytest.mark.parametrize("target", SERVERS)
-def test_a_server_that_is_written_is_the_one_that_was_asked_for(target):
+def test_a_server_that_is_written_is_the_one_that_was_asked_for(target, tmp_path, monkeypatch):
     made = simgpu.launch(scenario(SERVED, workload__runtime=target, workload__kv_cache="fp8"), target)
+    for name, text in made.files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
     meant = server_like(made.command)
     assert meant.keys["plan.tp"] == 4
     assert meant.keys["workload.kv_cache"] == "fp8"
@@ -144,13 +148,49 @@ def test_the_check_expects_what_is_predicted():
     assert words[words.index("--max-concurrency") + 1] == "64"
 
 
-@pytest.mark.parametrize(("target", "flag"), [("vllm", "--kv-offloading-size"), ("sglang", "--hicache-size")])
-def test_a_tier_of_cache_in_host_memory_is_the_engines_own(target, flag):
+@pytest.mark.parametrize(
+    ("target", "flag", "size"), [("vllm", "--kv-offloading-size", "64"), ("sglang", "--hicache-size", "17.2")]
+)
+def test_a_tier_of_cache_in_host_memory_is_the_engines_own(target, flag, size):
+    """GiB of all ranks of a replica, or 10^9 bytes of each of four."""
     asked = scenario(SERVED, workload__kind="traffic", workload__clients=16, workload__requests=64,
                      workload__runtime=target, workload__tiers=[{"kind": "host", "size": "64 GiB"}])  # fmt: skip
     asked["scenario"]["workload"].pop("concurrency")
     flags = {row["flag"]: row["value"] for row in simgpu.launch(asked, target).rows}
-    assert flags[flag] == "64"
+    assert flags[flag] == size
+
+
+@pytest.mark.parametrize(
+    ("target", "changes", "words"),
+    [
+        ("vllm", {"graph_sizes": [1, 8]}, "--cudagraph-capture-sizes 1 8"),
+        ("vllm", {"kv_cache": "int8"}, "--kv-cache-dtype int8_per_token_head"),
+        ("sglang", {"graph_sizes": [1, 8]}, "--cuda-graph-bs-decode 1 8"),
+        ("trtllm", {"chunk": 512, "sequences": 256}, "--enable_chunked_prefill"),
+    ],
+)
+def test_flags_are_those_of_the_version_and_read_back(target, changes, words):
+    """Each was another name once, or has a default that refuses what was asked for."""
+    asked = scenario(SERVED, workload__runtime=target, **{f"workload__{key}": one for key, one in changes.items()})
+    if "graph_sizes" in changes:
+        asked["scenario"]["workload"] |= {"kind": "traffic", "requests": 64, "clients": 16}
+        asked["scenario"]["workload"].pop("concurrency")
+    made = simgpu.launch(asked, target)
+    assert words in made.command
+    assert (
+        changes.items() <= {k.removeprefix("workload."): v for k, v in server_like(made.command).keys.items()}.items()
+    )
+
+
+def test_a_worker_of_dynamo_has_flags_of_its_own():
+    """`dynamo.trtllm` knows `--tensor-parallel-size`, not the `--tp_size` of `trtllm-serve`."""
+    asked = scenario(SERVED, workload__runtime="trtllm", workload__kv_cache="fp8",
+                     workload__chunk=512, workload__sequences=256)  # fmt: skip
+    words = {row["flag"]: row["value"] for row in simgpu.launch(asked, "dynamo").rows}
+    assert words["--tensor-parallel-size"] == "4" and not any("_" in flag for flag in words)
+    assert json.loads(words["--override-engine-args"]) == {
+        "enable_chunked_prefill": True, "kv_cache_config": {"dtype": "fp8"},
+    }  # fmt: skip
 
 
 def test_the_plan_of_a_search_is_launched(tmp_path):

@@ -58,6 +58,21 @@ def test_more_takes_no_less():
     assert step().rollout_s == one.rollout_s
 
 
+AGENTS = {"tokens": 4096, "turns": 4, "tool_tokens": 100, "output_spread": 0.5}
+
+
+def test_answers_that_wait_for_tools_take_turns_and_their_tools_time():
+    """Four turns with no tool time write the same tokens in no less time; tools add at least their mean, thrice."""
+    one, quick, slow = step(tokens=4096), step(**AGENTS), step(**AGENTS, tool_s=5.0)
+    assert quick.rollout_s >= one.rollout_s * 0.9  # `output` is all that is written, turns or not
+    assert slow.rollout_s >= 3 * 5.0 + quick.rollout_s * 0.5
+    assert slow.training_s == quick.training_s
+    row = quick.row
+    assert row["tokens_per_s"] == pytest.approx(32 * (64 + 128 + 3 * 100) / row["step_s"], rel=1e-12)
+    beside = step(**AGENTS, tool_s=5.0, generation={"tp": 2, "gpus": 4}, staleness=2)
+    assert beside.rollout_s < slow.rollout_s  # engines work while others' tools do
+
+
 def test_weights_that_were_just_trained_take_their_way():
     assert step(generation={"tp": 2, "gpus": 4}).refit_s > 0
     assert step().refit_s > 0
@@ -76,6 +91,13 @@ def test_weights_that_were_just_trained_take_their_way():
         ({"algorithm": "dpo", "group": 2}, "generation is of answers"),
         ({"algorithm": "dpo"}, "pairs"),
         ({"refit_rate": "90 GB"}, "refit_rate"),
+        ({"generation": {"asynchronous": "yes"}}, "asynchronous.*valid boolean"),
+        ({"partial": "on"}, "partial.*valid boolean"),
+        ({"turns": 3}, "expected turns above 1 with tool_tokens"),
+        ({"tool_s": 3.0}, "expected turns above 1 with tool_tokens"),
+        ({"turns": 8, "tool_tokens": 100}, "700 of tools are more than the 512"),
+        ({"turns": 2, "tool_tokens": 8, "output_spread": None, "output_cut": 0.01}, "expected output_spread"),
+        ({"turns": 200, "tool_tokens": 1}, "less than a token in each"),
         ({"algorithm": "distillation", "teacher": "nosuch"}, "workload.teacher.*nosuch"),
         ({"algorithm": "distillation", "teacher": "llama-3.1-70b"}, "llama-3.1-70b needs 131"),
         ({"pools": [{"cluster": "dgx-a100"}]}, "of kind training"),

@@ -16,7 +16,7 @@ from simgpu.errors import InputError, shown
 from simgpu.workload.server.tools.words import Given, Meant, Tool, number, pairs, positive
 
 _TYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"}
-_CACHES = {"fp8_e4m3": "fp8", "fp8_e5m2": "fp8", **_TYPES}
+_CACHES = {"fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "int8_per_token_head": "int8", **_TYPES}
 _WEIGHTS = {"fp8": "fp8", "awq": "int4", "gptq": "int4", "awq_marlin": "int4", "gptq_marlin": "int4",
             "w8a8_fp8": "fp8", "modelopt_fp8": "fp8", "modelopt_fp4": "fp4"}  # fmt: skip
 _EAGER = "steps without CUDA graphs are not modelled; leave it out"
@@ -62,8 +62,9 @@ def read_vllm(given: Given) -> Meant:
         meant.keys["workload.cache_tokens"] = given("--num-gpu-blocks-override") * given("--block-size", 16)
     _types(given, meant, {"--dtype": ("dtype", _TYPES), "--kv-cache-dtype": ("workload.kv_cache", _CACHES),
                           "--quantization": ("workload.precision", _WEIGHTS)})  # fmt: skip
-    if "--cuda-graph-sizes" in given:
-        meant.keys["workload.graph_sizes"] = _sizes(given, "--cuda-graph-sizes")
+    for sizes in ("--cudagraph-capture-sizes", "--cuda-graph-sizes"):  # the second up to vLLM 0.11
+        if sizes in given:
+            meant.keys["workload.graph_sizes"] = _sizes(given, sizes)
     if "--speculative-config" in given:
         meant.keys["workload.speculative"] = _guesses(given)
     if given("--scheduling-policy") == "priority":
@@ -127,7 +128,7 @@ VLLM = Tool(
         "--no-enable-prefix-caching": bool, "--num-gpu-blocks-override": positive, "--async-scheduling": bool,
         "--no-async-scheduling": bool, "--performance-mode": str, "--max-model-len": _length,
         "--scheduling-policy": str,
-        "--cuda-graph-sizes": list, "--speculative-config": pairs,
+        "--cuda-graph-sizes": list, "--cudagraph-capture-sizes": list, "--speculative-config": pairs,
     },
     nothing=(
         "--host --port --served-model-name --tokenizer --tokenizer-mode --tokenizer-revision --revision"
@@ -193,8 +194,9 @@ def read_sglang(given: Given) -> Meant:
             given.refuse("--dp-size", f"{dp} does not divide --tp-size {tp}")
         meant.keys |= {"plan.tp": tp // dp, "plan.dp": dp, "plan.ep": tp}
     _exchange(given("--moe-a2a-backend", ""), meant)
-    if "--cuda-graph-bs" in given:
-        meant.keys["workload.graph_sizes"] = _sizes(given, "--cuda-graph-bs")
+    for sizes in ("--cuda-graph-bs-decode", "--cuda-graph-bs"):  # the second in earlier versions
+        if sizes in given:
+            meant.keys["workload.graph_sizes"] = _sizes(given, sizes)
     if given("--disable-radix-cache"):
         meant.keys["workload.prefix_cache"] = False
     if given("--schedule-policy", "fcfs") != "fcfs":
@@ -217,7 +219,8 @@ SGLANG = Tool(
         "--kv-cache-dtype": str, "--quantization": str, "--dtype": str, "--disable-radix-cache": bool,
         "--page-size": positive, "--max-total-tokens": positive, "--enable-dp-attention": bool,
         "--schedule-policy": str, "--disable-overlap-schedule": bool, "--context-length": positive,
-        "--max-queued-requests": positive, "--cuda-graph-bs": list, "--moe-a2a-backend": str,
+        "--max-queued-requests": positive, "--cuda-graph-bs": list, "--cuda-graph-bs-decode": list,
+        "--moe-a2a-backend": str,
     },
     nothing=(
         "--host --port --served-model-name --tokenizer-path --tokenizer-mode --random-seed"
