@@ -99,6 +99,14 @@ def test_a_trace_names_its_operators(tmp_path: Path) -> None:
     (found,) = read(step().write(tmp_path / "step.json"))
     assert found.of("communication_s").value == pytest.approx(200e-6)
     assert found.notes[0].startswith("most time: aten::mm 67 %") and found.facts["operators"] == 8
+    assert any(note.startswith("by class: matmul 67 %, attention 23 %") for note in found.notes)
+
+
+def test_a_trace_whose_clock_jumped_is_refused(tmp_path: Path) -> None:
+    made = step()
+    next(event for event in made.events if event["cat"] == "kernel")["dur"] = -3.6e9
+    with pytest.raises(InputError, match="the clock jumped"):
+        read(made.write(tmp_path / "step.json"))
 
 
 @pytest.mark.parametrize(
