@@ -102,6 +102,13 @@ def test_a_trace_names_its_operators(tmp_path: Path) -> None:
     assert any(note.startswith("by class: matmul 67 %, attention 23 %") for note in found.notes)
 
 
+def test_a_trace_of_several_ranks_is_refused(tmp_path: Path) -> None:
+    made = step()
+    made.events += [{**one, "pid": 1001} if one["cat"] != "kernel" else one for one in made.events]
+    with pytest.raises(InputError, match="expected the trace of one rank"):
+        read(made.write(tmp_path / "step.json"))
+
+
 def test_a_trace_whose_clock_jumped_is_refused(tmp_path: Path) -> None:
     made = step()
     next(event for event in made.events if event["cat"] == "kernel")["dur"] = -3.6e9
