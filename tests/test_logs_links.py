@@ -31,6 +31,26 @@ memcpy CE GPU(row) -> GPU(column) bandwidth (GB/s)
  1    330.00       N/A
 SUM device_to_device_memcpy_read_ce 670.00
 """
+LATE = """Running device_to_device_latency_sm.
+Device to Device Latency SM GPU(row) <-> GPU(column) (ns)
+           0         1
+ 0       N/A    860.00
+ 1    840.00       N/A
+"""
+NVBANDWIDTH_JSON = json.dumps({"nvbandwidth": {
+    "CUDA Runtime Version": 12080, "Driver Version": "570.86.10", "git_version": "v0.8", "version": "v0.8",
+    "testcases": [
+        {"name": "host_to_device_memcpy_ce", "status": "Passed", "sum": 109.0,
+         "bandwidth_description": "memcpy CE CPU(row) -> GPU(column) bandwidth (GB/s)",
+         "bandwidth_matrix": [["55", "54"]]},
+        {"name": "device_to_device_memcpy_read_ce", "status": "Passed", "sum": 670.0,
+         "bandwidth_description": "memcpy CE GPU(row) -> GPU(column) bandwidth (GB/s)",
+         "bandwidth_matrix": [["N/A", "340"], ["330", "N/A"]]},
+        {"name": "device_to_device_latency_sm", "status": "Passed", "sum": 1700.0,
+         "bandwidth_description": "Device to Device Latency SM GPU(row) <-> GPU(column) (ns)",
+         "bandwidth_matrix": [["N/A", "860"], ["840", "N/A"]]},
+        {"name": "multinode_device_to_device_memcpy_read_ce", "status": "Waived"},
+    ]}}, indent=3)  # fmt: skip
 P2P = """Unidirectional P2P=Enabled Bandwidth (P2P Writes) Matrix (GB/s)
    D\\D     0      1
      0 1521.42 274.00
@@ -62,6 +82,8 @@ def written(folder: Path, name: str, text: str) -> Path:
     ("text", "found"),
     [
         (NVBANDWIDTH, [("algbw", 54.5e9, 2), ("algbw", 335e9, 2)]),
+        (NVBANDWIDTH_JSON, [("algbw", 54.5e9, 2), ("algbw", 335e9, 2), ("time_s", 850e-9, 2)]),
+        (LATE, [("time_s", 850e-9, 2)]),
         (P2P, [("algbw", 273e9, 2), ("time_s", 2.5e-6, 2)]),
         (PERFTEST, [("algbw", 49e9, 1)]),
         (PERFTEST.replace("Gb/sec", "MiB/sec"), [("algbw", 392 * 2**20, 1)]),
@@ -77,11 +99,28 @@ def test_a_trace_names_its_operators(tmp_path: Path) -> None:
     (found,) = read(step().write(tmp_path / "step.json"))
     assert found.of("communication_s").value == pytest.approx(200e-6)
     assert found.notes[0].startswith("most time: aten::mm 67 %") and found.facts["operators"] == 8
+    assert any(note.startswith("by class: matmul 67 %, attention 23 %") for note in found.notes)
+
+
+def test_a_trace_of_several_ranks_is_refused(tmp_path: Path) -> None:
+    made = step()
+    made.events += [{**one, "pid": 1001} if one["cat"] != "kernel" else one for one in made.events]
+    with pytest.raises(InputError, match="expected the trace of one rank"):
+        read(made.write(tmp_path / "step.json"))
+
+
+def test_a_trace_whose_clock_jumped_is_refused(tmp_path: Path) -> None:
+    made = step()
+    next(event for event in made.events if event["cat"] == "kernel")["dur"] = -3.6e9
+    with pytest.raises(InputError, match="the clock jumped"):
+        read(made.write(tmp_path / "step.json"))
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ('{"nvbandwidth": {"error": "CUDA_ERROR_NO_DEVICE"}}', "no test of nvbandwidth that passed.*NO_DEVICE"),
+        (NVBANDWIDTH_JSON.replace('"860"', '"fast"'), "'fast' of device_to_device_latency_sm is no number"),
         (PERFTEST.splitlines()[1] + "\n", "a header of perftest and no rows"),
         ("m,n,k,dtype,time_us\n1,2,3,bf16,zero\n", "no time in 'time_us'"),
         ("# nThread 1 nGpus 8\n#  size count type\n 1048576 262144 float\n", "not a row of nccl-tests"),

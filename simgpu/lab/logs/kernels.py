@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from simgpu.errors import InputError
 from simgpu.lab.logs.observed import KERNELS, TRACE, Measurement, Observed
 from simgpu.lab.logs.text import lines_of
 from simgpu.lab.traces import command as traces
-from simgpu.lab.traces.comparing import grouped
+from simgpu.lab.traces.comparing import Group, class_of, grouped
 from simgpu.lab.traces.records import COLLECTIVE
 from simgpu.lab.validation.batches import KINDS
 
@@ -62,8 +63,19 @@ def read_trace(file: Path) -> list[Observed]:
     found += [Measurement("communication_s", links)] if links else []
     most = [f"{group.record.name} {100 * group.total / total:.0f} %" for group in groups[:TOP] if total]
     notes = [f"most time: {', '.join(most)}"] if most else []
+    notes += _classes(groups, total)
     notes += [*recorded.notes, f"simgpu replay {file.name} plays it elsewhere"]
     measured = tuple(one for one in found if one.value)
     if not measured:
         raise InputError("holds no time of a kernel: was its window empty?", file=file)
     return [Observed(file, TRACE, recorded.what, measured, facts, tuple(notes))]
+
+
+def _classes(groups: Sequence[Group], total: float) -> list[str]:
+    """What share of the time each class of kernels takes, in words."""
+    found: dict[str, float] = defaultdict(float)
+    for group in groups:
+        found[class_of(group)] += group.total
+    most = sorted(found.items(), key=lambda one: -one[1])
+    said = [f"{name} {100 * seconds / total:.0f} %" for name, seconds in most if seconds > 0]
+    return [f"by class: {', '.join(said)}"] if said else []

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from simgpu.errors import InputError
+from simgpu.errors import InputError, shown
 from simgpu.lab.launchers import bare
 from simgpu.lab.logs.observed import LINK, Measurement, Observed, spread_of
 from simgpu.lab.logs.text import lines_of
@@ -21,6 +22,8 @@ from simgpu.lab.nccl_logs import Log, Measured, read_log
 from simgpu.timing.collectives.traffic import bus_factor
 
 GIGA = 1e9
+UNITS = {"ns": 1e-9, "us": 1e-6, "GB/s": GIGA}
+"""Of cells of matrices: nvbandwidth prints latencies in ns, p2pBandwidthLatencyTest in us."""
 LOOKED_AT = 400
 """Lines at the start of a log in which the tool has to show itself."""
 SHOWS_NCCL = re.compile(r"#\s+size\s+count\s+type|\b\w+_perf\b.*|# nThread \d+ nGpus")
@@ -134,6 +137,36 @@ def matrices(file: Path) -> Iterator[Matrix]:
     yield from _made(name, at, cells)
 
 
+def read_document(file: Path, data: Any) -> list[Observed]:
+    """The tests of `nvbandwidth -j` (its json_output.cpp: cells are texts, 'N/A' where there is no pair).
+
+    Raises `InputError` where it is of nvbandwidth, and no test passed.
+    """
+    root = data.get("nvbandwidth") if isinstance(data, Mapping) else None
+    if not isinstance(root, Mapping):
+        return []
+    tests = [one for one in root.get("testcases") or () if isinstance(one, Mapping)]
+    found = [run for one in tests for run in _test(file, one)]
+    if not found:
+        said = root.get("error") or ", ".join(f"{one.get('name')} {one.get('status')}" for one in tests)
+        raise InputError(f"holds no test of nvbandwidth that passed ({shown(said or 'none ran')})", file=file)
+    return found
+
+
+def _test(file: Path, test: Mapping[str, Any]) -> Iterator[Observed]:
+    name, rows = str(test.get("name")), test.get("bandwidth_matrix")
+    pair, values = "device_to_device" in name, []
+    for i, row in enumerate(rows if isinstance(rows, list) else ()):
+        for j, cell in enumerate(row if isinstance(row, list) else ()):
+            try:
+                value = float(cell) if cell not in (None, "N/A") else 0.0
+            except (TypeError, ValueError):
+                raise InputError(f"{shown(cell)} of {name} is no number of GB/s", file=file) from None
+            if not (pair and len(rows or ()) > 1 and i == j):
+                values.append(value)
+    yield from _matrix(file, f"Running {name}", values)
+
+
 def _made(name: str, line: int, cells: Mapping[tuple[int, int], float]) -> Iterator[Matrix]:
     if name and cells:
         yield Matrix(name, line, cells)
@@ -150,12 +183,13 @@ def _matrix(file: Path, name: str, values: list[float]) -> Iterator[Observed]:
     if not positive:
         return
     tool = "nvbandwidth" if name.startswith("Running") else "p2pBandwidthLatencyTest"
-    late = "Latency" in name
+    late = "atency" in name
     said = name.removeprefix("Running ")
-    scale, column = (1e-6, "time_s") if late else (GIGA, "algbw")
+    unit = ("ns" if tool == "nvbandwidth" else "us") if late else "GB/s"
+    scale, column = UNITS[unit], "time_s" if late else "algbw"
     one = Measurement(column, scale * median(positive), len(positive), spread_of(positive))
     slow = min(positive) if not late else max(positive)
-    note = f"the slowest pair has {slow:g} {'us' if late else 'GB/s'}"
+    note = f"the slowest pair has {slow:g} {unit}"
     yield Observed(file, LINK, f"{tool}, {said}", (one,), {}, (note,) if len(positive) > 1 else ())
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from simgpu.errors import InputError, shown
-from simgpu.lab.logs import benches, kernels, links, llama_bench, osu, prometheus, servers, training
+from simgpu.lab.logs import benches, kernels, links, llama_bench, osu, prometheus, requests, servers, training
 from simgpu.lab.logs.observed import Observed
 from simgpu.lab.logs.text import lines_of
 from simgpu.reading import read_bytes
@@ -16,7 +16,8 @@ from simgpu.reading import read_bytes
 KNOWN = (
     "a log of Megatron-LM, NeMo, TorchTitan, DeepSpeed, Composer, nanoGPT, llm.c or the Hugging Face Trainer; results"
     " of vllm bench serve, sglang.bench_serving, genai-perf, aiperf, GuideLLM, inference-perf or llama-bench;"
-    " a /metrics page of vLLM or SGLang; nccl-tests, rccl-tests, nvbandwidth, p2pBandwidthLatencyTest, ib_write_bw, the"
+    " requests as CSV or JSON lines with ttft_s or latency_s; a /metrics page of vLLM or SGLang;"
+    " nccl-tests, rccl-tests, nvbandwidth, p2pBandwidthLatencyTest, ib_write_bw, the"
     " OSU benchmarks; mamf-finder, cutlass_profiler, cublasMatmulBench, gpu_burn; a table of kernels; a trace"
 )
 
@@ -28,6 +29,7 @@ _TEXT: tuple[Callable[[Path], list[Observed]], ...] = (
     osu.read,
     benches.read,
     kernels.read_table,
+    requests.read,
     training.read,
 )
 """Readers of text, in the order in which they are tried."""
@@ -67,10 +69,19 @@ def _json(file: Path) -> tuple[list[Observed], str]:
     try:
         data = json.loads(raw)
     except ValueError as error:
-        return servers.read_lines(file), f"is no JSON ({error}), and holds no lines of a log; is it cut?"
+        return servers.read_lines(file) or _several(
+            file
+        ), f"is no JSON ({error}), and holds no lines of a log; is it cut?"
     except RecursionError:
         return [], "is nested too deeply; expected results of a load generator"
-    return _with_values(file, servers.read_document(file, data)), ""
+    known = (servers.read_document, links.read_document, requests.read_document)
+    found = next(filter(None, (one(file, data) for one in known)), [])
+    return _with_values(file, found), ""
+
+
+def _several(file: Path) -> list[Observed]:
+    """Requests as JSON objects, one a line."""
+    return _with_values(file, requests.read(file)) if _start(file).startswith("{") else []
 
 
 def _looks_like_trace(file: Path) -> bool:

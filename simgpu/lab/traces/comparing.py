@@ -130,6 +130,17 @@ def part_of(operators: Sequence[Kernel]) -> str:
     return max(operators, key=lambda op: (op.flops if op.kind in _PRODUCTS else 0.0, op.bytes)).kind
 
 
+def class_of(group: Group) -> str:
+    """The class of what a group is of, whether or not it was predicted; 'not known' for an operator that has none."""
+    if group.part or group.record.kind != OPERATOR:
+        return group.part or group.record.kind
+    try:
+        operators = operators_of(group.record)
+    except DAMAGED:
+        return "not known"
+    return part_of(operators) if operators else "not known"
+
+
 _PRODUCTS = ("matmul", "convolution", "attention")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from simgpu.errors import InputError
+from simgpu.errors import InputError, shown
 from simgpu.lab.traces.operations import is_known, is_product, is_whole, runs_alone
 from simgpu.lab.traces.records import COLLECTIVE, COPY, KERNEL, OPERATOR, Ran, Record, Recorded
 from simgpu.trace_events import COMPLETE, IN_A_SECOND, events
@@ -141,6 +141,7 @@ def read_kineto(data: Mapping[str, Any], file: Path) -> Recorded:
                 waits.append((_seconds(event, "ts"), _seconds(event, "ts") + _seconds(event, "dur")))
         elif kind in KERNELS or kind in COPIES:
             on_gpu.append(event)
+    _check_clock(on_gpu, file)
     waits += _blocked(launches, on_gpu)
     for thread in threads.values():
         thread.close()
@@ -152,6 +153,15 @@ def read_kineto(data: Mapping[str, Any], file: Path) -> Recorded:
     notes += () if on_gpu else (NO_KERNELS,)
     info = _steps([span for thread in threads.values() for span in thread.spans], on_gpu)
     return Recorded("trace of PyTorch's profiler", records, gpus, notes, info, tuple(sorted(waits)))
+
+
+def _check_clock(on_gpu: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Raise `InputError` for a kernel that ends before it begins."""
+    for event in on_gpu:
+        took = event.get("dur")
+        if isinstance(took, (int, float)) and took < 0:
+            said = f"{shown(str(event.get('name', '')))} takes {took:g} us: the clock jumped; record it again"
+            raise InputError(said, file=file)
 
 
 def _blocked(
