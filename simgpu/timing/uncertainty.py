@@ -78,6 +78,7 @@ CLASSES = {
     "broadcast": "collective",
     "send_recv": "collective",
     "reduce": "collective",
+    "collective": "collective",
     "decode": "run",
     "prefill": "run",
     "tpot": "run",
