@@ -78,7 +78,6 @@ CLASSES = {
     "broadcast": "collective",
     "send_recv": "collective",
     "reduce": "collective",
-    "collective": "collective",
     "decode": "run",
     "prefill": "run",
     "tpot": "run",
@@ -90,6 +89,9 @@ CLASSES = {
 `run`, by the name of their engine or framework as library."""
 
 RUN = "run"
+_POOLED = frozenset({*CLASSES.values(), "vector"} - set(CLASSES))
+"""Classes that are no operators themselves."""
+
 _PARTS = {"attention": "attention_prefill", "attention_mixed": "attention_prefill"}
 _SPLIT = ("attention_prefill", "attention_decode")
 
@@ -448,16 +450,19 @@ def _nearest(op: str, stratum: str, architecture: str, regime: str, library: str
 def _measured() -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
     """What the table has rows of: (class of components, architecture) and (class of components, library).
 
-    Of whole runs, one GPU and precision of one publisher do not make an architecture known: they are one look.
+    Of whole runs, one GPU and precision of one publisher do not make an architecture known: they are one look. Nor do
+    rows of a whole class, whose operators have too few.
     """
     table = _table()
     return (
         frozenset(
             (component_class(op), arch)
             for (op, _, arch, _, _), row in table.items()
-            if arch != ANY and (class_of(op) != RUN or row.groups > 1)
+            if arch != ANY and op not in _POOLED and (class_of(op) != RUN or row.groups > 1)
         ),
-        frozenset((component_class(op), library) for op, library, _, _, _ in table if library != ANY),
+        frozenset(
+            (component_class(op), library) for op, library, _, _, _ in table if library != ANY and op not in _POOLED
+        ),
     )
 
 
