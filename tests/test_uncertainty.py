@@ -138,6 +138,19 @@ def test_what_the_table_lacks_is_taken_from_the_next_wider_row(table):
     assert high("softmax", long, regime="calibrated") == UNKNOWN.high
 
 
+@pytest.mark.parametrize(("architecture", "high"), [("hopper", 1.2), ("volta", 1.3)])
+def test_a_gather_between_nodes_is_as_sure_as_other_collectives_there(table, architecture, high):
+    far, asked = "nccl between nodes", {"architecture": architecture, "regime": "calibrated"}
+    table(
+        (("all_gather", "any", architecture, "calibrated", "any"), (0.9, 1.0, 1.1, 0.1, 0.1)),  # in a node
+        (("collective", far, "hopper", "calibrated", "any"), (0.9, 1.0, 1.2, 0.1, 0.1)),
+        (("collective", far, "any", "calibrated", "any"), (0.9, 1.0, 1.3, 0.1, 0.1)),
+    )
+    assert float(interval("all_gather", 1e-3, library=far, **asked)[1]) == pytest.approx(high)
+    assert float(interval("all_gather", 1e-3, **asked)[1]) == pytest.approx(1.1)
+    assert not any(of == "vector" for of, _ in uncertainty._measured()[0])  # rows of collectives say nothing of kernels
+
+
 def test_an_interval_is_never_on_one_side_of_the_prediction(table):
     table((("gemm", "default", "any", "datasheet", "any"), (1.2, 1.3, 1.5, 0.1, 0.1)))
     low, high = interval("gemm", 1e-3)

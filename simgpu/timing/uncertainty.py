@@ -89,6 +89,9 @@ CLASSES = {
 `run`, by the name of their engine or framework as library."""
 
 RUN = "run"
+_POOLED = frozenset({*CLASSES.values(), "vector"} - set(CLASSES))
+"""Classes that are no operators themselves."""
+
 _PARTS = {"attention": "attention_prefill", "attention_mixed": "attention_prefill"}
 _SPLIT = ("attention_prefill", "attention_decode")
 
@@ -420,7 +423,8 @@ def _base(
 def _nearest(op: str, stratum: str, architecture: str, regime: str, library: str) -> tuple[Residual, bool]:
     """The row of the table that is nearest to what is asked, and whether it is of that architecture.
 
-    Tried in this order: the operator in the library on the architecture, in the library anywhere, in any library, then
+    Tried in this order: the operator in the library on the architecture, in the library anywhere, its class in the
+    library (a gather between nodes is like a sum there, not like a gather in a node), the operator in any library, then
     its class; each for the stratum and then for all lengths; then the same for the next wider regime. A narrower
     regime is taken last, and `UNKNOWN` where nothing is known. Of whole runs, one kind of which says little of another,
     the class is tried after all else.
@@ -429,7 +433,8 @@ def _nearest(op: str, stratum: str, architecture: str, regime: str, library: str
     at = REGIMES.index(regime)
     levels = (*REGIMES[at:], *reversed(REGIMES[:at]))
     run, pooled = class_of(op) == RUN, (class_of(op), ANY, ANY)
-    places = [(op, library, architecture), (op, library, ANY), (op, ANY, architecture), (op, ANY, ANY)]
+    kind = [] if run or library == ANY else [(class_of(op), library, arch) for arch in (architecture, ANY)]
+    places = [(op, library, architecture), (op, library, ANY), *kind, (op, ANY, architecture), (op, ANY, ANY)]
     for level, (name, lib, arch) in [
         *((level, place) for level in levels for place in (places if run else [*places, pooled])),
         *((level, pooled) for level in levels),
@@ -445,16 +450,19 @@ def _nearest(op: str, stratum: str, architecture: str, regime: str, library: str
 def _measured() -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
     """What the table has rows of: (class of components, architecture) and (class of components, library).
 
-    Of whole runs, one GPU and precision of one publisher do not make an architecture known: they are one look.
+    Of whole runs, one GPU and precision of one publisher do not make an architecture known: they are one look. Nor do
+    rows of a whole class, whose operators have too few.
     """
     table = _table()
     return (
         frozenset(
             (component_class(op), arch)
             for (op, _, arch, _, _), row in table.items()
-            if arch != ANY and (class_of(op) != RUN or row.groups > 1)
+            if arch != ANY and op not in _POOLED and (class_of(op) != RUN or row.groups > 1)
         ),
-        frozenset((component_class(op), library) for op, library, _, _, _ in table if library != ANY),
+        frozenset(
+            (component_class(op), library) for op, library, _, _, _ in table if library != ANY and op not in _POOLED
+        ),
     )
 
 

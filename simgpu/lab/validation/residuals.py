@@ -223,14 +223,19 @@ def _add_kernels(pools: Pools, part: Scored, how: str) -> None:
 
 
 def _places(part: Scored, how: str) -> Iterable[tuple[str, str, str]]:
-    """Where rows of kernels count: (operator or its class, library, architecture); libraries with a caveat alone."""
+    """Where rows of kernels count: (operator or its class, library, architecture).
+
+    Of libraries with a caveat that is the library alone, so that it has a row of the class of its own.
+    """
     op, library = part.batch.op, library_of(part.batch)
     plain = not part.batch.caveat
-    places = [(op, library, ANY), *([(op, ANY, ANY), (class_of(op), ANY, ANY)] if plain else [])]
+    wider = [(op, ANY, ANY), (class_of(op), ANY, ANY)] if plain else [(class_of(op), library, ANY)]
+    places = [(op, library, ANY), *wider]
     if how == ITSELF:  # says how its family does, not how a family does by its next member
         places = []
     if how != STRANGER or part.regime == INHERITED:
-        places += [(op, library, part.architecture), *([(op, ANY, part.architecture)] if plain else [])]
+        own = (op, ANY) if plain else (class_of(op), library)
+        places += [(op, library, part.architecture), (*own, part.architecture)]
     return dict.fromkeys(places)
 
 
