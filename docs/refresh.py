@@ -43,8 +43,8 @@ WHOLE = ("review.md",)
 """Pages that show whole outputs."""
 WIDTHS = {
     "review.md": "152",
-    "tutorial-training-cluster.md": "110",
-    "tutorial-server.md": "110",
+    "tutorial-training-cluster.md": "120",
+    "tutorial-server.md": "120",
     "tutorial-article.md": "110",
 }
 """Characters of a line of the terminal, where a page has fewer than 240."""
@@ -100,6 +100,7 @@ def page(path: Path) -> None:
     lines, made = path.read_text().split("\n"), list[str]()
     with tempfile.TemporaryDirectory() as folder:
         for name, text in re.findall(r"```yaml\n# (\S+\.yaml)\n(.*?)```", path.read_text(), flags=re.S):
+            Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
             Path(folder, name).write_text(text)
         at = 0
         while at < len(lines):
