@@ -235,8 +235,13 @@ def test_gpus_that_burn_slowly_or_wrongly_are_named(put):
         held("dgx-h100", put(burnt([18000] * 8, name="NVIDIA A100-SXM4-80GB")))
     with pytest.raises(InputError, match="burns 9 GPUs; a node of 'dgx-h100' has 8"):
         held("dgx-h100", put(burnt([51000] * 9)))
-    found = "mean: {} TFLOPS @ 4096x8192x8192 (MxNxK)\n"
+    found = "median: {} TFLOPS @ 4096x8192x8192 (MxNxK)\n"
     assert not held("dgx-h100", put(found.format(690.0))).below and held("dgx-h100", put(found.format(400.0))).below
+    head = "Problem,Provider,OperationKind,Operation,Disposition,Status,m,n,k,A,B,C,Runtime\n"
+    row = "1,CUTLASS,gemm,cutlass_gemm,passed,success,8192,8192,8192,bf16:column,bf16:row,bf16:column,{}\n"
+    assert (
+        not held("dgx-h100", put(head + row.format(1.65))).below and held("dgx-h100", put(head + row.format(4))).below
+    )
 
 
 def test_an_adapter_is_told_with_the_gpu_whose_memory_it_sends(put):

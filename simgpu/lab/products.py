@@ -100,6 +100,11 @@ def products(file: Path) -> tuple[str, list[Product]]:
     return "", []
 
 
+def shows(text: str) -> bool:
+    """Whether a line is of mamf-finder or cutlass_profiler."""
+    return bool(_CUTLASS.match(text) or _BEST.match(text) or _MAMF[0].search(text))
+
+
 def profiled(file: Path) -> bool:
     """Whether a file begins as a table of cutlass_profiler does."""
     return any(_CUTLASS.match(text) for _, text in islice(lines_of(file), 1))
@@ -200,4 +205,4 @@ def _burned(file: Path) -> Iterator[Product]:
         yield Product(last, dtype, BURNED, BURNED, BURNED, 2.0 * BURNED**3 / middle, regime=SUSTAINED)
 
 
-__all__ = ["FITTED", "TABLE", "Product", "products", "profiled", "rows", "usable"]
+__all__ = ["BURNED", "FITTED", "TABLE", "Product", "products", "profiled", "rows", "shows", "usable"]

@@ -1,8 +1,8 @@
-"""Products of matrices in a loop: gpu_burn (github.com/wilicc/gpu-burn), and finders of the best rate.
+"""Products of matrices in a loop: gpu_burn (github.com/wilicc/gpu-burn), and the tools of `simgpu.lab.products`.
 
 gpu_burn multiplies 8192 x 8192 matrices for minutes, in fp32, in fp64 (`-d`) or on tensor cores (`-tc`), compares the
-results, and prints a rate, errors and a temperature for each GPU over and over (gpu_burn-drv.cpp). Finders such as
-mamf-finder.py of stas00/ml-engineering print `712.2 TFLOPS @ 4096x8192x8192 (MxNxK)`, in bf16 where no dtype is told.
+results, and prints a rate, errors and a temperature for each GPU over and over (gpu_burn-drv.cpp). Here its errors
+count as much as its rates, so that it is read here; others are in bf16 where no dtype is told.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import base_name
+from simgpu.lab import products as timed_products
 from simgpu.lab.acceptance.checks import BROKEN, Check
 from simgpu.lab.acceptance.kernels import whose
 from simgpu.lab.importing.names import by_print
 from simgpu.lab.launchers import bare
-from simgpu.lab.logs.text import lines_of
+from simgpu.lab.lines import lines_of
+from simgpu.lab.products import BURNED
+from simgpu.lab.validation.batches import DTYPES
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.uncertainty import interval
 
-SIZE = 8192
-"""Rows and columns of gpu_burn's matrices (SIZE in gpu_burn-drv.cpp)."""
 LAST = 400
 """Snapshots that are kept of each GPU: the last ones, in which it is warm."""
 SHAPES = 2000
-"""Most shapes of a finder that become checks."""
+"""Most shapes of a tool that become checks."""
 
 _SNAPSHOT = re.compile(r"proc'd:\s(?P<rates>[^%]*?)\s+errors:\s(?P<errors>[^%]*?)\s+temps:")
 _RATE = re.compile(r"\(\s*(-?\d{1,9}) Gflop/s\)")
@@ -41,18 +42,11 @@ _ERRORS = re.compile(r"(-?\d{1,20})(\s*\([^)]*\))?")
 _NAME = re.compile(r"^GPU \d+: (.+) \(UUID: ")
 _TESTED = re.compile(r"^\s*GPU (\d+): FAULTY")
 _MODE = re.compile(r"using (FLOATS|DOUBLES)(, using Tensor Cores)?")
-_SIDE = r"([1-9]\d{0,6})"
-_FOUND = re.compile(
-    rf"(?<![\d.])(\d{{1,7}}(?:\.\d+)?)(?:\(mean\)[^@]*| (?:TFLOPS|TFLOP/s)) @ {_SIDE}x{_SIDE}x{_SIDE}\b"
-)
-_DTYPE = re.compile(r"dtype[=: ]+(?:torch\.)?(\w+)")
-_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float64": "fp64",
-           "float8_e4m3fn": "fp8", "float8_e4m3fnuz": "fp8"}  # fmt: skip
 
 
 def is_burn(text: str) -> bool:
-    """True for what gpu_burn prints, or a finder of products."""
-    return bool(_SNAPSHOT.search(text) or _FOUND.search(text))
+    """True for what gpu_burn prints, or a tool that times products."""
+    return bool(_SNAPSHOT.search(text)) or any(timed_products.shows(bare(line)) for line in text.splitlines())
 
 
 @dataclass
@@ -79,9 +73,8 @@ class Burnt:
 
 
 def checks(file: Path, cluster: Cluster, catalogue: Catalogue) -> Iterator[Check]:
-    """A check of each GPU that burnt, and of each shape of a finder."""
-    burnt, dtype = Burnt(), "bf16"
-    shapes: dict[tuple[int, int, int], tuple[float, int]] = {}
+    """A check of each GPU that burnt, or of each product that a tool timed."""
+    burnt = Burnt()
     for number, raw in lines_of(file):
         line = bare(raw)
         if name := _NAME.match(line):
@@ -90,22 +83,21 @@ def checks(file: Path, cluster: Cluster, catalogue: Catalogue) -> Iterator[Check
             burnt.dtype = "fp64" if mode[1] == "DOUBLES" else "tf32" if mode[2] else "fp32"
         elif faulty := _TESTED.match(line):
             burnt.faulty.add(int(faulty[1]))
-        elif told := _DTYPE.search(line):
-            dtype = _DTYPES.get(told[1], dtype)
         for snapshot in _SNAPSHOT.finditer(line):
             burnt.snapshot(snapshot["rates"], snapshot["errors"], number)
-        for rate, m, n, k in _FOUND.findall(line):
-            shapes[int(m), int(n), int(k)] = (float(rate), number)
-            if len(shapes) > SHAPES:
-                raise InputError(f"holds more than {SHAPES:,} shapes", file=file, line=number)
-    if not burnt.rates and not shapes:
-        raise InputError("holds no rate of gpu_burn or of a product", file=file)
     if burnt.rates:
         yield from _burnt(file, burnt, cluster)
-    for (m, n, k), (rate, number) in shapes.items():
-        predicted, low, high = _product(cluster, (m, n, k), dtype)
-        yield Check(str(file), f"product {m} x {n} x {k} in {dtype}", "GPU", rate * 1e12, "FLOP/s", predicted, low,
-                    high, note=f"line {number}")  # fmt: skip
+        return
+    found = timed_products.products(file)[1]
+    if not found:
+        raise InputError("holds no rate of gpu_burn or of a product", file=file)
+    if len(found) > SHAPES:
+        raise InputError(f"holds more than {SHAPES:,} shapes", file=file, line=found[SHAPES].line)
+    for one in found:
+        dtype = DTYPES.get(one.dtype, one.dtype) or "bf16"
+        predicted, low, high = _product(cluster, (one.m, one.n, one.k), dtype)
+        yield Check(str(file), f"product {one.m} x {one.n} x {one.k} in {dtype}", "GPU", one.rate, "FLOP/s", predicted,
+                    low, high, note=f"line {one.line}")  # fmt: skip
 
 
 def _burnt(file: Path, burnt: Burnt, cluster: Cluster) -> Iterator[Check]:
@@ -114,7 +106,7 @@ def _burnt(file: Path, burnt: Burnt, cluster: Cluster) -> Iterator[Check]:
         raise InputError(f"burns {len(burnt.rates)} GPUs; a node of '{cluster.name}' has {cluster.gpus_per_node}",
                          file=file, line=burnt.line)  # fmt: skip
     test = f"gpu_burn, {burnt.dtype}"
-    predicted, low, high = _product(cluster, (SIZE, SIZE, SIZE), burnt.dtype)
+    predicted, low, high = _product(cluster, (BURNED, BURNED, BURNED), burnt.dtype)
     for i, rates in enumerate(burnt.rates):
         wrong = burnt.errors[i] > 0 or i in burnt.faulty or not rates
         if wrong:
