@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 import threading
 from contextlib import closing
@@ -302,10 +303,7 @@ def test_what_simgpu_would_not_have_written_is_damage(swept, column):
     (["sweep", "e.yaml", "--jobs", "2", "--dask-workers", "2"], "--jobs and --dask-workers exclude each other"),
     (["sweep", "e.yaml", "--scheduler", "here"], "--scheduler: 'here' is not the address of a scheduler"),
 ])  # fmt: skip
-def test_a_wrong_call_is_one_line(arguments, problem, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("e.yaml").write_text(SMALL)
-    simgpu.sweep("e.yaml", store="results/store.sqlite", jobs=1)
+def test_a_wrong_call_is_one_line(arguments, problem, swept):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1 and problem in result.stderr, result.stderr
@@ -314,12 +312,24 @@ def test_a_wrong_call_is_one_line(arguments, problem, tmp_path, monkeypatch):
 # ---- results -----------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """A sweep and its store, made once; each test that asks for `swept` has a copy of its own."""
+    folder = tmp_path_factory.mktemp("swept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("e.yaml").write_text(SMALL + "vary: {workload.repeat: [1, 2, 4, 0], gpu.memory.bandwidth: [1 TB/s, 3 TB/s]}\n")
+        return folder, simgpu.sweep("e.yaml", store="mine.sqlite", jobs=1)
+
+
 @pytest.fixture
-def swept(tmp_path, monkeypatch):
+def swept(once, tmp_path, monkeypatch):
+    folder, done = once
+    for name in ("e.yaml", "mine.sqlite"):
+        shutil.copy(folder / name, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SIMGPU_STORE", str(tmp_path / "mine.sqlite"))
-    Path("e.yaml").write_text(SMALL + "vary: {workload.repeat: [1, 2, 4, 0], gpu.memory.bandwidth: [1 TB/s, 3 TB/s]}\n")
-    return simgpu.sweep("e.yaml", jobs=1)
+    return done
 
 
 def test_results_are_filtered_sorted_and_a_frame_in_one_line(swept):

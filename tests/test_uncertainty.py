@@ -236,6 +236,7 @@ def covered(part, known=None, **asked):
 
 
 @measured
+@pytest.mark.slow
 def test_intervals_hold_80_percent_of_the_rows_that_did_not_make_the_table(gathered):
     """By class and regime, on the other half of the rows: between 70 and 90 percent."""
     inside = {}
@@ -251,6 +252,7 @@ def test_intervals_hold_80_percent_of_the_rows_that_did_not_make_the_table(gathe
 
 
 @measured
+@pytest.mark.slow
 def test_intervals_hold_for_architectures_that_are_not_in_the_table(gathered, monkeypatch):
     """Rows of each architecture against a table made without it, as a GPU of an architecture nobody measured.
 
@@ -291,6 +293,7 @@ def test_intervals_hold_with_the_constants_of_another_family(gathered, monkeypat
 
 
 @measured
+@pytest.mark.slow
 def test_the_table_that_ships_is_the_one_the_measurements_make(gathered):
     """After a change of a model or a constant: simgpu validate all --data DIR --write-residuals FILE."""
     made = uncertainty.read(residuals.residual_rows(gathered))
@@ -301,6 +304,7 @@ def test_the_table_that_ships_is_the_one_the_measurements_make(gathered):
 
 
 @measured
+@pytest.mark.slow
 def test_the_written_table_can_be_read(gathered):
     text = io.StringIO()
     writer = csv.DictWriter(text, residuals.COLUMNS)

@@ -401,6 +401,7 @@ def test_the_documented_goals_are_well_formed_and_their_verdicts_follow():
 
 
 @measured
+@pytest.mark.slow
 def test_goals_that_the_page_claims_are_reached():
     regimes = {"all": "full", "family": "family", "datasheet": "datasheet"}
     kinds = ("kernels", "collectives")
@@ -417,6 +418,7 @@ def test_goals_that_the_page_claims_are_reached():
 
 
 @measured
+@pytest.mark.slow
 def test_the_measurements_are_all_accounted_for_and_beat_the_plain_roofline():
     done = joined("kernels", "collectives", "inference")
     for source in {part.source for part in done.scored}:
@@ -432,6 +434,7 @@ def test_the_measurements_are_all_accounted_for_and_beat_the_plain_roofline():
 
 
 @measured
+@pytest.mark.slow
 def test_rows_far_off_are_explained_by_name():
     rows = worst(joined("kernels", "collectives", "inference"), None, page.FACTOR)
     unexplained = [row for row in rows if not reasons.reason(row)]
