@@ -10,6 +10,9 @@ QUICK := tests/engine tests/hardware tests/model tests/plan tests/analysis tests
 COUNT ?= 10000
 SEED ?= 0
 
+# compiled files are kept, those of tests too: the second run of pytest need not rewrite what it asserts
+unexport PYTHONDONTWRITEBYTECODE
+
 # tests of a file, and those that share predictions, run in one worker: what they share is made once
 WORKERS := -n 2 --dist loadgroup
 SINCE ?= HEAD
@@ -87,7 +90,7 @@ $(BIN)/python:
 
 $(STAMP): setup.cfg setup.py pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	$(BIN)/python -m compileall -q simgpu  # also where PYTHONDONTWRITEBYTECODE is set: a cold start is mostly imports
+	$(BIN)/python -m compileall -q simgpu  # a cold start is mostly imports
 	touch $@
 
 $(VENV)/.installed-test: $(STAMP)

@@ -57,6 +57,7 @@ def test_logs_and_a_new_machine(folder):
         simgpu.compare("study.yaml", logs="nccl.log", case=2)
 
 
+@pytest.mark.slow
 def test_what_breaks_place_and_share(folder):
     settings = ["cluster.nodes=4"]
     same(simgpu.what_breaks("study.yaml", *settings), printed("what-breaks", "study.yaml", "--set", settings[0]))

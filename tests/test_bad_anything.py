@@ -21,6 +21,7 @@ from bad_input import (
 from click.testing import CliRunner
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
+from sampling import sampled
 
 from simgpu.cli import main
 
@@ -143,7 +144,7 @@ UGLY |= {"nan": float("nan"), "infinite": float("inf"), "enormous": 10**400, "em
 UGLY |= {"mapping": {}, "nested": [{}]}
 
 
-@pytest.mark.parametrize("ugly", UGLY)
+@pytest.mark.parametrize("ugly", sampled(UGLY, 4))
 def test_every_place_of_an_experiment_with_an_ugly_value(ugly: str) -> None:
     """Not by chance but one by one: nothing that stands in an experiment may bring a run down."""
     fallen = []
@@ -157,6 +158,7 @@ def test_every_place_of_an_experiment_with_an_ugly_value(ugly: str) -> None:
 
 @fuzz(250)
 @given(st.sampled_from(PLACES), ANYTHING, st.booleans())
+@pytest.mark.slow
 def test_fuzz_an_experiment_with_one_thing_changed(
     where: tuple[str, tuple[Any, ...]], value: Any, rename: bool
 ) -> None:
@@ -191,6 +193,7 @@ CONFIG_VALUES = NASTY.filter(lambda value: not isinstance(value, bytes) and type
 
 @fuzz(40)
 @given(st.dictionaries(st.sampled_from(sorted(MODEL)), CONFIG_VALUES, min_size=1, max_size=2))
+@pytest.mark.slow
 def test_fuzz_models(changes: dict[str, Any]) -> None:
     layers = changes.get("num_hidden_layers")
     if isinstance(layers, int) and layers > 100:
@@ -204,6 +207,7 @@ SPEC_PLACES = [place for place in _places(yaml.safe_load(GPU)) if place]
 
 @fuzz(120)
 @given(st.sampled_from(SPEC_PLACES), ANYTHING)
+@pytest.mark.slow
 def test_fuzz_a_specification_with_one_thing_changed(place: tuple[Any, ...], value: Any) -> None:
     data = yaml.safe_load(GPU)
     holder = data

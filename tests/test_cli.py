@@ -219,6 +219,7 @@ def test_version_and_help(tmp_path: Path) -> None:
         assert name in text
 
 
+@pytest.mark.slow
 def test_the_answer_does_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
     outputs = set()
     for seed in ("1", "2"):
@@ -273,6 +274,7 @@ def test_a_terminal_that_knows_only_ascii(tmp_path: Path, small: Path, style: st
     assert "8 " in done.stdout
 
 
+@pytest.mark.slow
 def test_labels_in_other_scripts_leave_stderr_quiet(tmp_path: Path, small: Path) -> None:
     plots = "plots:\n  - {kind: bar, x: note, y: [step_s]}\n"
     small.write_text(SMALL + 'cases:\n  - labels: {note: "測試"}\n' + plots, encoding="utf-8")

@@ -52,6 +52,7 @@ def test_no_plots_writes_data_and_trace_but_no_pictures(tmp_path: Path) -> None:
         assert everything_below(Path(folder)) == ["result.json", "rows.csv", "trace.json"]
 
 
+@pytest.mark.slow
 def test_plots_of_every_experiment_are_written() -> None:
     simgpu("run", LLAMA, "--out", "answer")
     for name in ("scaling", "communication"):
@@ -59,6 +60,7 @@ def test_plots_of_every_experiment_are_written() -> None:
         ElementTree.parse(f"answer/{name}.svg")
 
 
+@pytest.mark.slow
 def test_running_twice_overwrites_with_the_same_bytes() -> None:
     simgpu("run", TP2, "--out", "answer")
     before = {path.name: path.read_bytes() for path in Path("answer").iterdir()}

@@ -17,6 +17,7 @@ def test_a_step_of_inference_never_gets_shorter_with_more_of_anything() -> None:
     assert not falls(served(Random(23), 8))
 
 
+@pytest.mark.slow
 def test_a_step_of_training_never_gets_shorter_with_more_of_anything() -> None:
     assert not falls(trained(Random(23), 8))
 

@@ -59,6 +59,7 @@ def test_a_cluster_whose_worker_is_killed_gives_the_rows_of_one_machine(tmp_path
     assert (again.ran, again.rows) == (0, done.rows), "nothing is left to do, so no cluster is made"
 
 
+@pytest.mark.slow
 def test_a_cluster_of_this_machine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("e.yaml").write_text(TEXT)
@@ -96,6 +97,7 @@ def test_what_is_no_scheduler_is_one_line(answer, tmp_path, monkeypatch):
             simgpu.sweep("e.yaml", scheduler=address)
 
 
+@pytest.mark.slow
 def test_a_search_on_a_cluster_finds_what_one_process_finds(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = {
@@ -110,6 +112,7 @@ def test_a_search_on_a_cluster_finds_what_one_process_finds(tmp_path, monkeypatc
     assert there.rows == alone.rows and there.every == alone.every
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_goes_is_one_line_and_what_is_finished_is_kept(tmp_path, monkeypatch):
     from distributed import LocalCluster
 

@@ -177,6 +177,7 @@ def test_bad_requests_are_one_line(a, b, how, problem):
     assert problem in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_command_prints_tables_or_one_document(training):
     done = CliRunner().invoke(main, ["diff", f"{training}:1", f"{training}:2"])
     assert done.exit_code == 0, done.output

@@ -71,6 +71,7 @@ def test_they_share_what_a_store_keeps(file):
     assert len(simgpu.results(store, experiment="mine").rows) == 2
 
 
+@pytest.mark.slow
 def test_every_study_takes_them(file):
     by_file = simgpu.sensitivity(file, case=2)
     assert simgpu.sensitivity(MAPPING, case=2)[0].rows == by_file[0].rows
@@ -149,6 +150,7 @@ def test_the_python_of_the_docs_runs(tmp_path, monkeypatch, capsys):
 # ---- figures -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_figures_of_what_studies_find(file):
     store = file.parent / "store.sqlite"
     assert list(simgpu.figures(simgpu.run_experiment(MAPPING))) == ["scaling", "plot2"]
@@ -165,6 +167,7 @@ def test_figures_of_what_studies_find(file):
     assert list(simgpu.figures(simgpu.fit("llama-3.1-8b", gpu="l4"))) == ["fit"]
 
 
+@pytest.mark.slow
 def test_figures_of_one_simulation():
     prefill = simgpu.run_experiment(MAPPING).results[0]
     assert list(simgpu.figures(prefill)) == ["timeline"]

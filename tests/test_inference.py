@@ -17,8 +17,9 @@ from simgpu.study.report.rows import build, write
 
 ROOT = Path(__file__).parents[1]
 CATALOGUE = Catalogue()
+LONG = ("decode_throughput", "latency_throughput", "single_stream")
 NEW = (
-    "decode_throughput", "latency_throughput", "mig_7x", "roofline_llama8b", "rtx4090_inference", "single_stream",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in LONG), "mig_7x", "roofline_llama8b", "rtx4090_inference",
     "what_fits",
 )  # fmt: skip
 
@@ -51,12 +52,18 @@ def cli(*words):
 # ---- experiments -------------------------------------------------------------------------------------
 
 
+class Ran(dict):
+    """Outcomes of experiments by name, each run when a test first asks for it."""
+
+    def __missing__(self, name):
+        file = ROOT / "experiments" / f"{name}.yaml"
+        self[name] = run_experiment(load_experiment(file, (), CATALOGUE), CATALOGUE)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def ran():
-    return {
-        name: run_experiment(load_experiment(ROOT / "experiments" / f"{name}.yaml", (), CATALOGUE), CATALOGUE)
-        for name in NEW
-    }
+    return Ran()
 
 
 @pytest.mark.parametrize("name", NEW)
@@ -100,11 +107,13 @@ def test_a_slice_is_an_eighth_and_holds_a_model_in_four_bits(ran):
     assert not any("tp:" in text for _, text in misfits(ran["mig_7x"], CATALOGUE))  # slices reach no other
 
 
+@pytest.mark.slow
 def test_single_streams_stay_below_the_bound(ran):
     for row in ran["single_stream"].rows:
         assert row["output_tokens_per_s_per_user"] < row["speed_of_light_tokens_per_s_per_user"]
 
 
+@pytest.mark.slow
 def test_wider_replicas_are_faster_for_a_user_and_do_less_for_all(ran):
     few = {row["replicas"]: row for row in ran["latency_throughput"].rows if row["concurrency"] == 8}
     many = {row["replicas"]: row for row in ran["latency_throughput"].rows if row["concurrency"] == 512}

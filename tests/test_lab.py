@@ -160,6 +160,7 @@ def test_the_page_has_what_was_left_out_of_each_table(samples):
     assert "eager: each includes a copy of the input" in text and "not times of transfers" in text
 
 
+@pytest.mark.slow
 def test_whole_steps_say_what_they_are(samples):
     rows = step_rows(validate("training", samples[0], CATALOGUE))
     assert {row["op"] for row in rows} == {"step_time", "memory"}

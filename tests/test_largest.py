@@ -24,6 +24,7 @@ def test_it_grows_with_the_memory_and_shrinks_with_the_bits():
     assert small.rows[0]["memory_bytes_per_gpu"] > 0
 
 
+@pytest.mark.slow
 def test_it_is_what_a_simulation_says():
     found = best("rtx-4090", finetune="qlora").best
     job = {"kind": "training", "batch": 1, "tokens": 2048, "finetune": "qlora"}
@@ -37,6 +38,7 @@ def test_a_server_holds_less_with_more_context():
     assert long.sizes[0]["parameters"] < short.sizes[0]["parameters"]
 
 
+@pytest.mark.slow
 def test_machines_stand_beside_each_other():
     found = [best(one, finetune="qlora", epoch="5M") for one in ("rtx-4090", "l40s")]
     rows = beside(found)

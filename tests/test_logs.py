@@ -329,6 +329,7 @@ def learned(folder, *more):
     )
 
 
+@pytest.mark.slow
 def test_factors_of_a_made_up_machine_are_found_within_their_intervals(machine):
     result = learned(machine, "--format", "json", "-o", str(machine / "mine.yaml"), "-q")
     assert result.exit_code == 0, result.output
@@ -341,6 +342,7 @@ def test_factors_of_a_made_up_machine_are_found_within_their_intervals(machine):
         assert abs(run["after"] - 1) < abs(run["left_out"] - 1) < abs(run["before"] - 1)
 
 
+@pytest.mark.slow
 def test_what_was_learned_is_a_cluster(machine):
     assert learned(machine, "-o", str(machine / "mine.yaml"), "-q").exit_code == 0
     catalogued, mine, real = (

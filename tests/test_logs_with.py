@@ -54,6 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here
 
 
+@pytest.mark.slow
 def test_further_logs_are_nearer_with_it_and_inside(folder: Path) -> None:
     logs = folder / "c4.json", folder / "c16.json"
     code, out, error = asked("validate", "--with", folder / "mine.yaml", *logs, "--of", folder / "job.yaml", "--format",

@@ -81,6 +81,7 @@ def test_answers_of_functions_are_counted_and_forgotten_with_the_rest():
     assert memo.counts()[name] == 0 and square(4) == 16 and calls == [2, 3, 4, 4]
 
 
+@pytest.mark.slow
 def test_nothing_of_the_package_remembers_beside_the_regions():
     """Functions of `functools` that remember are used in `memo.py` alone, where each has a bound and can be cleared."""
     package = Path(simgpu.__file__).parent

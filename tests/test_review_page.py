@@ -40,6 +40,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_command_of_the_page_answers(folder):
     assert len(files_of(PAGE)) == 4
     assert len(answers(PAGE)) == 7

@@ -186,6 +186,7 @@ def test_several_gpu_counts_are_compared_by_the_throughput_of_a_gpu(folder: Path
     assert rates == sorted(rates, reverse=True)
 
 
+@pytest.mark.slow
 def test_gpt3_on_1024_gpus_beats_the_published_split(folder: Path) -> None:
     """Narayanan et al. 2021: TP 8 x PP 16 (assumed, see experiments/gpt3_plans.yaml); a part of gpt3_search's space."""
     text = (Path(__file__).parents[1] / "experiments/gpt3_search.yaml").read_text()
@@ -378,6 +379,7 @@ def test_saturated_servers_come_after_those_that_are_not(folder: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_plans_of_a_search_can_be_explained_and_compared(folder: Path) -> None:
     """FILE#RANK is the plan that a search found; --set changes that plan, and nothing is kept."""
     few = SMALL.replace("tp: [1, 2, 4], pp: [1, 2]", "tp: [1, 2]").replace("[0, 1, 2]", "[2]")

@@ -43,6 +43,7 @@ QUICK = "llama-3.1-8b on a node, few keys"  # the others have more keys or GPUs:
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != QUICK)) for name in SPACES])
+@pytest.mark.slow
 def test_nothing_is_missed(name: str) -> None:
     data, space, gpus = SPACES[name]
     objective = "tokens_per_s_per_gpu" if gpus else "step_s"

@@ -118,6 +118,7 @@ def test_elasticities_add_up(tmp_path, change):
     assert found.total == pytest.approx(-1, abs=0.003 if change < 0.05 else 0.02)
 
 
+@pytest.mark.slow
 def test_a_rate_has_the_opposite_elasticities_of_its_time(tmp_path):
     time, rate = simgpu.sensitivity(written(tmp_path, MIXED), value=("step_s", "tokens_per_s"), catalogue=CATALOGUE)
     for name, row in of(time).items():
@@ -212,6 +213,7 @@ def test_one_machine_hangs_on_something_else_in_each_job():
 # ---- cost --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_cost_is_proportional_to_its_price_and_goes_with_the_time(tmp_path):
     time, cost = simgpu.sensitivity(written(tmp_path, MIXED), value="step_s", price=2.5, catalogue=CATALOGUE)
     assert cost.column == "usd_per_step"

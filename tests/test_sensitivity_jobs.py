@@ -35,6 +35,7 @@ STUDY: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_answers_are_the_same_in_any_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     done = []
     alone = [one.document() for one in simgpu.sensitivity(STUDY, jobs=1)]

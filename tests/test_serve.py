@@ -36,6 +36,7 @@ def test_the_largest_load_is_the_last_that_keeps_the_limits():
     assert _fewest(lambda count: False, 100.0, 10.0, 1) is None
 
 
+@pytest.mark.slow
 def test_capacity_says_the_rate_and_the_gpus(file):
     rows = json.loads(simgpu("capacity", file, "--format", "json").stdout)["rows"]
     assert len(rows) == 2
@@ -48,6 +49,7 @@ def test_capacity_says_the_rate_and_the_gpus(file):
     assert "largest rate" in found and "Price: h100-sxm" in found
 
 
+@pytest.mark.slow
 def test_capacity_needs_limits_and_requests(file):
     for change, says in (("workload.tpot_limit_s=null", "expected it or tpot_limit_s"), ("workload.rate=null", "rate")):
         found = command("capacity", file, "--set", change, "--set", "workload.ttft_limit_s=null")
@@ -64,6 +66,7 @@ def test_a_benchmark_is_served_as_its_command_line_says(tmp_path):
     assert refused.returncode == 2 and "did you mean '--request-rate'?" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_server_is_drawn_over_time(file, tmp_path):
     simgpu("run", file, "-o", tmp_path / "out", "--plot-format", "png")
     assert (tmp_path / "out" / "plot1.png").stat().st_size > 10_000

@@ -126,6 +126,7 @@ def test_steps_make_all_tokens(done):
 # ---- pictures, and rows that have no number ----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_draws_the_knee_and_steps_and_writes_requests(tmp_path):
     (tmp_path / "loads.yaml").write_text(FILE)
     simgpu("run", tmp_path / "loads.yaml", "-o", tmp_path / "out", "--plot-format", "png", "--requests", "csv")
@@ -136,6 +137,7 @@ def test_a_run_draws_the_knee_and_steps_and_writes_requests(tmp_path):
     assert len(names) == 4 and names[0].endswith("requests") and names[1].endswith("steps")
 
 
+@pytest.mark.slow
 def test_steps_need_a_server(tmp_path):
     file = tmp_path / "loads.yaml"
     file.write_text(FILE.replace("where: {workload.rate: 20}, ", ""))
@@ -156,6 +158,7 @@ def test_the_knee_lies_between_the_last_that_keeps_up_and_the_first_that_does_no
     assert knee_of(rows[:3], "rate") is None
 
 
+@pytest.mark.slow
 def test_capacity_has_prices(tmp_path):
     file = tmp_path / "loads.yaml"
     file.write_text(FILE.replace("vary:\n  workload.rate: [20, 4000]\n", "").split("plots:")[0])

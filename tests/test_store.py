@@ -318,7 +318,9 @@ def once(tmp_path_factory):
     folder = tmp_path_factory.mktemp("swept")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        Path("e.yaml").write_text(SMALL + "vary: {workload.repeat: [1, 2, 4, 0], gpu.memory.bandwidth: [1 TB/s, 3 TB/s]}\n")
+        Path("e.yaml").write_text(
+            SMALL + "vary: {workload.repeat: [1, 2, 4, 0], gpu.memory.bandwidth: [1 TB/s, 3 TB/s]}\n"
+        )
         return folder, simgpu.sweep("e.yaml", store="mine.sqlite", jobs=1)
 
 

@@ -119,6 +119,7 @@ def test_killed_twice_and_resumed_equals_the_uninterrupted_run(monkeypatch):
     assert done.rows == simgpu.sweep("e.yaml", store="whole.sqlite").rows
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on():
     written(MANY % (64 * 200))
     process = run("sweep", "e.yaml", "--jobs", "2")
@@ -141,6 +142,7 @@ def test_rows_are_those_of_run():
     assert [row["x"] for row in swept.rows] == ["a"] * 4 + ["b"] * 4
 
 
+@pytest.mark.slow
 def test_two_sweeps_on_one_store_lose_nothing_and_write_nothing_twice():
     written(MANY % (64 * 60))
     Path("f.yaml").write_text((MANY % (64 * 100)).replace("mine", "other"))

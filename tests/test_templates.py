@@ -4,6 +4,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from sampling import sampled
 
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
@@ -33,7 +34,7 @@ def test_a_template_is_a_valid_part_under_the_name_of_its_file(tmp_path, kind):
         assert ran.exit_code == 0 and "check a figure" not in ran.output, ran.output
 
 
-@pytest.mark.parametrize("kind", EXPERIMENTS)
+@pytest.mark.parametrize("kind", sampled(EXPERIMENTS, 2))
 def test_an_experiment_that_is_started_runs_and_has_the_name_of_its_file(tmp_path, kind):
     file = tmp_path / "own.yaml"
     assert run("new", kind, "-o", file).exit_code == 0

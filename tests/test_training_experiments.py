@@ -48,20 +48,27 @@ def small(tmp_path):
     return "small.yaml"
 
 
+KEPT = {
+    "dp_scaling": lambda case: case.scenario.plan.dp in (1, 8, 16),
+    "gpt3_plans": lambda case: case.scenario.plan.pp in (8, 16) and case.scenario.plan.vp == 1,
+    "llama405b_16k": lambda case: case.scenario.plan.dp == 64,
+}
+"""Of the large experiments the smallest or most telling cases."""
+
+
+class Ran(dict):
+    """Outcomes of experiments by name, each run when a test first asks for it."""
+
+    def __missing__(self, name):
+        experiment = load_experiment(ROOT / "experiments" / f"{name}.yaml", (), CATALOGUE)
+        cases = [case for case in experiment.cases if KEPT.get(name, lambda case: True)(case)]
+        self[name] = run_experiment(type(experiment)(name, experiment.document, experiment.fields, cases), CATALOGUE)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def ran():
-    """Results of the new experiments by name; of the large ones the smallest or most telling cases."""
-    kept = {
-        "dp_scaling": lambda case: case.scenario.plan.dp in (1, 8, 16),
-        "gpt3_plans": lambda case: case.scenario.plan.pp in (8, 16) and case.scenario.plan.vp == 1,
-        "llama405b_16k": lambda case: case.scenario.plan.dp == 64,
-    }
-    found = {}
-    for name in NEW:
-        experiment = load_experiment(ROOT / "experiments" / f"{name}.yaml", (), CATALOGUE)
-        cases = [case for case in experiment.cases if kept.get(name, lambda case: True)(case)]
-        found[name] = run_experiment(type(experiment)(name, experiment.document, experiment.fields, cases), CATALOGUE)
-    return found
+    return Ran()
 
 
 def run(*arguments):

@@ -180,6 +180,7 @@ def test_a_slip_says_the_nearest_name() -> None:
         result.step_s = 1.0  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_a_notebook_completes_figures_and_what_is_below_them() -> None:
     jedi = pytest.importorskip("jedi")
     space = [{"result": result_of("training")}]

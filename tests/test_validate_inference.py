@@ -278,6 +278,7 @@ def whole():
 
 
 @measured
+@pytest.mark.slow
 def test_every_row_of_the_folder_is_accounted_for(whole):
     sources = {part.source for part in whole.scored}
     here = {name for name in known() if any(FOLDER.glob(f"{name}.csv*"))}  # others lie in folders of their own
@@ -295,6 +296,7 @@ def test_every_row_of_the_folder_is_accounted_for(whole):
 
 
 @measured
+@pytest.mark.slow
 def test_runs_of_the_folder_are_no_farther_off_than_they_were(whole):
     rows = step_rows(whole)
     reached = {goal.title: errors_of([row for row in rows if goal.takes(row)]) for goal in INFERENCE_GOALS}

@@ -313,6 +313,7 @@ def test_fp32_of_frameworks_is_tf32_where_the_gpu_multiplies_it(tmp_path, gpu, d
 # ---- figures that come with simgpu -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_published_steps_are_within_bounds():
     """Bounds lie a little above what was reached when this was written."""
     rows = step_rows(validate("training", PUBLISHED, Catalogue()))

@@ -308,6 +308,7 @@ class Integrator:
 
 @settings(repeatable, max_examples=600)
 @given(st.one_of(whole, fine))
+@pytest.mark.slow
 def test_starts_and_ends_equal_those_of_an_integrator(made):
     timeline = simulated(made)
     start, end = Integrator(made).run()

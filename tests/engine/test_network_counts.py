@@ -74,6 +74,7 @@ def unfolded(case):
 
 @settings(repeatable, max_examples=400)
 @given(st.one_of(copies(), copies(**fine_grained)))
+@pytest.mark.slow
 def test_one_flow_with_counts_ends_when_the_flows_behind_it_would(case):
     ends = folded(case)
     for key, end in unfolded(case).items():

@@ -18,6 +18,7 @@ from simgpu.engine import Phase, Simulator
 
 @settings(repeatable, max_examples=300)
 @given(programs())
+@pytest.mark.slow
 def test_starts_and_ends_equal_those_of_brute_force(program):
     timeline = simulated(program)
     start, end = brute_force(program)

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import yaml
+from sampling import sampled
 
 import simgpu
 from simgpu import Catalogue, InputError
@@ -76,7 +77,7 @@ def test_an_all_reduce_is_slower_than_the_links_of_a_gpu(name):
     assert 0.2 * slowest < found.busbw[0] < most
 
 
-@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize("name", sampled(NODES, 4))
 def test_one_row_of_inference_and_of_training_runs(name):
     gpus = CATALOGUE.cluster(name).gpus_per_node
     dtype = "bf16" if any(peak.key.startswith("bf16") for peak in CATALOGUE.cluster(name).gpu.peak) else "fp16"

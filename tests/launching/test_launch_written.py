@@ -193,6 +193,7 @@ def test_a_worker_of_dynamo_has_flags_of_its_own():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_plan_of_a_search_is_launched(tmp_path):
     """FILE#2 of a file with a search is its second best plan, here as in every other command."""
     file = tmp_path / "searched.yaml"

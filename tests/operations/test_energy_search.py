@@ -32,6 +32,7 @@ search:
 """
 
 
+@pytest.mark.slow
 def test_the_plan_of_least_energy_is_that_of_all_plans():
     found = simgpu.search(TRAINING.replace("OBJECTIVE", "energy_j_per_step"))
     every = simgpu.search(TRAINING.replace("OBJECTIVE", "step_s").replace("top: 3", "top: 1000"))

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from sampling import sampled
 
 import simgpu
 from simgpu.hardware.machine import topology_of
@@ -63,7 +64,7 @@ def test_every_kind_of_plot_is_looked_at_here():
     assert set(ROW_KINDS) - elsewhere == set(ASKED)
 
 
-@pytest.mark.parametrize(("kind", "count", "long"), list(itertools.product(ASKED, COUNTS, (False, True))))
+@pytest.mark.parametrize(("kind", "count", "long"), sampled(itertools.product(ASKED, COUNTS, (False, True)), 5))
 def test_pictures_of_rows(readable, kind, count, long):
     rows = rows_with(names(COUNTS[count], long), [1, 2, 8, 64] if kind not in ("bar", "stack") else [1, 2])
     title = "What is found out here, in a sentence that goes on and on until it no longer fits a line of a slide"
@@ -139,6 +140,7 @@ def test_a_pareto_front_names_the_chosen_row_first(readable):
     assert "chosen" in readable(pareto_figure(rows, "step_s", "tokens_per_s", 4, "name", "Chosen"))
 
 
+@pytest.mark.slow
 def test_pictures_of_validations(readable):
     import numpy as np
 

@@ -33,6 +33,7 @@ def run(*words):
     return CliRunner().invoke(main, ["report", *words])
 
 
+@pytest.mark.slow
 def test_a_page_is_written_with_what_stands_beside_it(small):
     done = run("small.yaml", "-o", "out/r.html", "--markdown", "--slide", "out/s.png")
     assert done.exit_code == 0, done.output

@@ -61,6 +61,7 @@ def test_a_figure_is_part_of_the_identity_or_of_no_time(path: tuple) -> None:
         assert [KernelModel(changed(path)).time(op) for op in KERNELS] == [plain.time(op) for op in KERNELS]
 
 
+@pytest.mark.slow
 def test_every_constant_is_part_of_the_identity() -> None:
     seen = {KernelModel(CLUSTER).identity}
     for path, one in CLUSTER.kernel.given.items():

@@ -48,6 +48,7 @@ def test_slots_take_memory_from_the_cache():
     assert none < few and many - none == pytest.approx(64 * (few - none))
 
 
+@pytest.mark.slow
 def test_more_slots_are_never_slower():
     times = [row({"adapters": 24, "max_loras": slots, "popularity": "zipf_1"}, rate=60.0) for slots in (1, 4, 24)]
     waits = [one["ttft_99th_s"] for one in times]

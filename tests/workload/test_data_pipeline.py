@@ -1,6 +1,7 @@
 """Laws of a data pipeline beside a step: what can only get slower, what adds up, what is refused."""
 
 import pytest
+from sampling import sampled
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
@@ -110,7 +111,7 @@ def test_every_figure_of_the_catalogue_has_a_source():
 
 
 @pytest.mark.parametrize("storage", STORAGE)
-@pytest.mark.parametrize("workers", [0, 2, 8])
+@pytest.mark.parametrize("workers", sampled([0, 2, 8], 3))
 def test_a_pipeline_that_two_machines_have_in_common_never_widens_what_lies_between_them(storage, workers):
     """An article has an A100 "3 to 4 times faster, I/O included" than an RTX 4090: I/O alone cannot make it so."""
     machines = ("a100-sxm-80gb", "rtx-4090")

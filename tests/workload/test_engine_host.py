@@ -65,6 +65,7 @@ def test_tensorrt_llm_reads_a_narrow_cache_near_the_bandwidth():
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
+@pytest.mark.slow
 def test_no_user_is_served_faster_than_bandwidth_and_peak_allow(data):
     """Weights and caches pass the memory, and products take their FLOPs at the peak, whoever runs them how."""
     model = CATALOGUE.model(

@@ -176,6 +176,7 @@ SIZES = [
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
+@pytest.mark.slow
 def test_a_step_never_gets_shorter_with_more_of_anything(data):
     runtime = data.draw(st.sampled_from(sorted(RUNTIMES)))
     model = CATALOGUE.model(

@@ -1,6 +1,7 @@
 """Every precision that a runtime lists runs on every GPU that has the units, or that a runtime converts weights for."""
 
 import pytest
+from sampling import sampled
 
 import simgpu
 from simgpu.catalog import Catalogue
@@ -35,7 +36,7 @@ def step(gpu: str, precision: str, runtime: str) -> float:
     return simgpu.simulate(CATALOGUE.cluster(gpu), job, model=model, dtype="fp16").step_s
 
 
-@pytest.mark.parametrize("gpu", one_of_each_architecture(), ids=lambda gpu: gpu.name)
+@pytest.mark.parametrize("gpu", sampled(one_of_each_architecture(), 5), ids=lambda gpu: gpu.name)
 def test_what_a_runtime_lists_runs_where_the_units_are(gpu):
     for name, stored in PRECISIONS.items():
         for run in (*(one for one in shipped().every() if one.default), runtime_named("llama.cpp@2024-05")):

@@ -20,6 +20,7 @@ def row(monkeypatch, cores=None, **asked):
 
 
 @pytest.mark.parametrize("router", ["round_robin", "random"])
+@pytest.mark.slow
 def test_parts_of_a_load_are_the_whole_and_the_same_for_any_number_of_processes(monkeypatch, router):
     whole = row(monkeypatch, router=router)
     monkeypatch.setattr(shards, "LARGE", 100)

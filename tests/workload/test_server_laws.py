@@ -65,6 +65,7 @@ def load_of(case, clients):
 @example((DEPLOYMENTS[6], 256, 2, 0.0, [64, 65]))
 @example((DEPLOYMENTS[6], 3000, 1, 0.0, [2, 3]))
 @given(scenarios)
+@pytest.mark.slow
 def test_a_server_stays_below_its_hardware_and_gains_by_clients(case):
     one, plan = deployed(case), case[0][4]
     found = [serve(one, load_of(case, clients)) for clients in sorted(case[-1])]

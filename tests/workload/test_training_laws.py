@@ -6,6 +6,7 @@ from inspect import signature
 import pytest
 from hypothesis import given, settings
 from memory_by_name import memory_of
+from sampling import sampled
 from scenarios import fresh
 from training_scenarios import BASE, CATALOGUE, CLUSTERS, MODELS, PAIRS, Scenario, cluster, scenarios
 
@@ -26,6 +27,7 @@ KERNELS = ("gemm_s", "attention_s", "memory_bound_s", "experts_s", "optimizer_s"
 
 @settings(repeatable, max_examples=60)
 @given(scenarios())
+@pytest.mark.slow
 def test_parts_add_up_to_the_step_and_values_lie_in_their_intervals(scenario: Scenario) -> None:
     row = scenario.run(SHARED[scenario.cluster]).row
     exposed = sum(row[f"exposed_{group}_s"] for group in GROUPS)
@@ -76,7 +78,7 @@ def test_every_field_that_decides_the_time_of_a_step_is_compared() -> None:
     assert known - NO_TIME - {"options", "settings"} == set(PAIRS)
 
 
-@pytest.mark.parametrize("field", PAIRS)
+@pytest.mark.parametrize("field", sampled(PAIRS, 4))
 def test_a_used_cluster_gives_what_a_fresh_one_gives(field: str) -> None:
     """Two scenarios that differ in one field, in both orders: what one leaves behind does not change the other."""
     given, value = PAIRS[field]
@@ -95,6 +97,7 @@ def test_a_used_cluster_gives_what_a_fresh_one_gives(field: str) -> None:
 
 @settings(repeatable, max_examples=25)
 @given(scenarios())
+@pytest.mark.slow
 def test_a_cluster_that_ran_many_steps_gives_what_a_fresh_one_gives(scenario: Scenario) -> None:
     used = outcome(scenario, SHARED[scenario.cluster])
     assert used == outcome(scenario, fresh(SHARED[scenario.cluster]))
