@@ -46,7 +46,7 @@ BYTES = (
 WORDS: Mapping[str, tuple[str, ...]] = {
     "style": ("fused", "ggml", "eager"),
     "share_of": get_args(ShareOf),
-    "precisions": ("", "gguf", "plain"),
+    "precisions": ("", "gguf", "weight-only"),
     "attention": ("", *LIBRARIES),
     "scan": ("", *SCANS),
     "sparse": ("", *PICKED),

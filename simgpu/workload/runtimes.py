@@ -25,6 +25,9 @@ SPLIT = "split over GPUs"
 
 GIB, MIB = 2.0**30, 2.0**20
 
+WEIGHT_ONLY = ("int8", "int4")
+"""Formats of weights that PyTorch has kernels for beside those of activations (AutoGPTQ, AutoAWQ, gpt-fast)."""
+
 LARGE = 60 * GIB
 """Memory from which on SGLang keeps a least sum free (srt/server_args.py, _handle_gpu_memory_settings)."""
 
@@ -188,7 +191,9 @@ class Runtime:
     attention: str = ""
     scan: str = ""
     sparse: str = ""
-    precisions: str = ""  # 'gguf': only those of llama.cpp; 'plain': only unquantised ones; empty: all but GGUF
+    precisions: str = (
+        ""  # beside 16 and 32 bits; 'gguf': those of llama.cpp, 'weight-only': int4, w8a16; '': all but GGUF
+    )
     vectors: int = 0  # rows up to which products are those of vectors
     framework: str = ""  # of style 'eager': how PyTorch runs operators (`simgpu.workload.frameworks`)
     stack: Framework | None = None  # that framework, of the same catalogue
@@ -261,7 +266,15 @@ class Runtime:
         """Precisions that the runtime has and that are worth a try where a wider one does not fit."""
         if self.precisions == "gguf":
             return tuple(name for name, one in PRECISIONS.items() if is_gguf(one))
-        return () if self.precisions == "plain" else ("fp8", "int4")
+        return ("w8a16", "int4") if self.precisions == "weight-only" else ("fp8", "int4")
+
+    def takes(self, precision: Precision) -> bool:
+        """Whether the runtime has kernels for a precision, on a GPU that has the units."""
+        if not precision.weights or self.precisions == "gguf":
+            return not precision.weights or is_gguf(precision)
+        if self.precisions == "weight-only":
+            return precision.weights in WEIGHT_ONLY and not precision.products
+        return not is_gguf(precision)
 
     def chunk(self, gpu: GPUSpec) -> int:
         """The largest number of new tokens in a step."""

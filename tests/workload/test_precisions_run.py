@@ -44,7 +44,7 @@ def test_what_a_runtime_lists_runs_where_the_units_are(gpu):
             precision = run.precision(stored)
             listed = {
                 "gguf": is_gguf(precision) or not precision.weights,
-                "plain": not precision.weights,
+                "weight-only": not precision.weights or name in ("int4", "w8a16"),
                 "": not is_gguf(precision),
             }[run.precisions or ""]
             if name in ("tf32", "bf16", "fp32"):

@@ -170,8 +170,7 @@ def _precisions(config: TransformerConfig, run: Runtime | None) -> list[str]:
     if run.precisions == "gguf":
         own = [config.published] if config.published in run.block_formats else []
         return [*own, "fp16", *(name for name in PRECISIONS if is_gguf(PRECISIONS[name]))]
-    plain = run.precisions == "plain"
-    return [name for name in names if not (precision_of(name).weights if plain else is_gguf(precision_of(name)))]
+    return [name for name in names if run.takes(precision_of(name))]
 
 
 def _capacity(catalogue: Catalogue, name: str) -> float:

@@ -140,14 +140,14 @@ def chosen_precision(name: str | None, dtype: str, run: Runtime) -> Precision:
         raise InputError(f"{shown(dtype)} is not served in; expected one of {_listed(PRECISIONS)}", key="dtype")
     precision = run.precision(precision_of(name or dtype))
     key = "workload.precision" if name is not None else "dtype"
-    plain = not precision.weights
-    if run.precisions == "gguf" and not (plain or is_gguf(precision)):
+    if run.takes(precision):
+        return precision
+    if run.precisions == "gguf":
         raise InputError(_not_in_blocks(precision.name, run), key=key)
-    if run.precisions == "plain" and not plain:
-        raise InputError(f"{shown(precision.name)}: {run.name} runs fp32, fp16 and bf16 alone", key=key)
-    if not run.precisions and is_gguf(precision):
+    if is_gguf(precision):
         raise InputError(f"{shown(precision.name)} is a GGUF type; expected workload.runtime llama.cpp", key=key)
-    return precision
+    good = [name for name, one in PRECISIONS.items() if run.takes(one)]
+    raise InputError(f"{shown(precision.name)} is not in {run.name}; expected one of {_listed(good)}", key=key)
 
 
 def _not_in_blocks(name: str, run: Runtime) -> str:

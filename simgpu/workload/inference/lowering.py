@@ -193,8 +193,23 @@ def _eager(operators: Sequence[Operator], config: TransformerConfig, runtime: Ru
             yield from _eager_attention(op, fused, runtime.repeats_heads)
         elif isinstance(op, Pointwise) and op.name == "activation" and not fused:
             yield from _activation(op, config)
+        elif isinstance(op, Matmul) and op.stored and not fused:
+            yield from _eager_quantised(op)
         else:
             yield from lower_training((op,), stack, None, config.rms_norm)
+
+
+def _eager_quantised(op: Matmul) -> Iterator[Operator]:
+    """A product of weights in 8 or 4 bits.
+
+    Kernels of 8 bits leave their sum in fp32, which another brings back (AutoGPTQ, qlinear_cuda.py); that of 4 bits
+    does both (qlinear_exllamav2.py). AutoAWQ adds up parts of k in a second kernel too (awq_ext, gemm_forward_cuda):
+    a step that waits for the host is a fifth longer there than predicted.
+    """
+    yield op
+    if format_of(op.stored).bytes >= 1:
+        for number, dim in enumerate(op.n):
+            yield Pointwise(f"{op.name}_narrow_{number + 1}", "elementwise", op.m, (dim,), op.dtype, 2, 1)
 
 
 def _activation(op: Pointwise, config: TransformerConfig) -> Iterator[Operator]:

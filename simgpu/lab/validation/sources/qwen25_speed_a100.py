@@ -19,8 +19,6 @@ from simgpu.plan.parallelism import Plan
 
 WITHOUT_SERVER = ("eager", "compiled")
 """Runtimes whose runs are those of a batch: their prompts, under a tenth of the whole, count as tokens."""
-PLAIN = ("eager",)
-"""Runtimes without kernels for quantised weights."""
 PRECISIONS = {
     "BF16": "bf16",
     "GPTQ-Int4": "int4",
@@ -54,8 +52,6 @@ def speed(row: Reader, model: str, runtime: str) -> list[MeasuredRun | str]:
         row.catalogue.model(model), Plan(tp=row.count("tp"), pp=row.count("pp")), precision, runtime, "bf16",
         link="nvswitch", generates=True,
     )  # fmt: skip
-    if runtime in PLAIN and precision != "bf16":
-        return [f"quantised weights in the runtime {runtime} are not simulated"]
     seconds = int(output) / row.number("measured")
     load = row.count("mbs"), int(prompt), int(output)
     op = DECODE if runtime in WITHOUT_SERVER else E2E
