@@ -3,7 +3,7 @@
 How it was measured: a batch of requests of one prompt length in vLLM of late 2023, over two, four and eight GPUs; five
 repeats of each (P. Patel et al., Splitwise, ISCA 2024; `data/perf_model.csv` of its simulator).
 
-Traps: the oldest engine that the catalogue knows is a year younger. Power-capped boards do not say their cap.
+Traps: the version is inferred from the date. Power-capped boards do not say their cap.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COLUMNS = Columns(
 )
 
 MODELS = {"llama2-70b": "llama-2-70b"}
-RUNTIME = "vllm@0.4"
+RUNTIME = "vllm@0.2"
 
 
 def run(row: Reader) -> Iterable[MeasuredRun | str]:
