@@ -261,7 +261,7 @@ def test_fit_takes_activations_that_the_gpu_has_and_advice_that_the_runtime_has(
     old = simgpu.fit("llama-3.1-8b", gpu=("t4", "apple-m2-ultra-76c"), precision=("int4-g32", "q4_k_m")).rows
     assert [row["fits_one"] for row in old] == [True] * 4
     eager = simgpu.fit("llama-3.3-70b", gpu="h100-sxm", runtime="eager").rows
-    assert [row["precision"] for row in eager] == ["bf16"] and "precision:" not in eager[0]["helps"]
+    assert [row["precision"] for row in eager] == ["bf16", "int4"] and "fp8" not in eager[0]["helps"]
     layers = simgpu.fit("llama-3.3-70b", gpu="l4", runtime="llama.cpp", precision="fp16").rows[0]
     assert layers["split"] == "pp: 7"
     assert len(simgpu.fit("llama-3.1-8b", "llama-3.1-8b", gpu="l4", precision="bf16").rows) == 1
@@ -287,7 +287,7 @@ def test_fit_writes_data_and_a_picture(tmp_path):
         (["gpt2", "--context", "2000"], "--context: 2,000 tokens is more than the 1,024 learned positions of 'gpt2'"),
         (["llama-3.1-8b", "--users", "0"], "--users: 0: expected 1 or more"),
         (["llama-3.1-8b", "--context", "0"], "--context: 0: expected 1 or more"),
-        (["llama-3.1-8b", "--runtime", "eager", "--precision", "int4"], "--precision: 'int4': eager runs fp32, fp16"),
+        (["llama-3.1-8b", "--runtime", "eager", "--precision", "fp8"], "--precision: 'fp8' is not in eager; expected one of fp32"),
         (["llama-3.1-8b", "--runtime", "vllm", "--precision", "q4_k_m"], "--precision: 'q4_k_m' is a GGUF type"),
         (["llama-3.1-8b", "--runtime", "trtllm", "--precision", "fp8", "--gpu", "a100-sxm-80gb"],
          "--precision: 'fp8': 'a100-sxm-80gb' has no fp8 units, and trtllm does not convert such weights"),
@@ -312,7 +312,7 @@ BAD = [
     ("workload.precision=int4-g7", "workload.precision: 'int4-g7': groups have 8 to 4096 weights"),
     ("workload.precision=q4_k_m", "workload.precision: 'q4_k_m' is a GGUF type; expected workload.runtime llama.cpp"),
     ("workload.runtime=vlm", "workload.runtime: unknown runtime 'vlm'; did you mean 'vllm'?"),
-    ("workload.runtime=eager workload.precision=int4", "workload.precision: 'int4': eager runs fp32, fp16 and bf16"),
+    ("workload.runtime=eager workload.precision=fp8", "workload.precision: 'fp8' is not in eager; expected one of fp32"),
     ("workload.runtime=trtllm workload.precision=fp8 cluster=dgx-a100", "has no fp8 units, and trtllm does not"),
     ("workload.kv_cache=int4", "workload.kv_cache: 'int4' is not known; expected one of"),
     ("workload.routing=random", "workload.routing: 'random': 'llama-3.1-8b' has no experts; leave it out"),

@@ -454,5 +454,5 @@ class KernelModel:
             return timer.softmax(rows, cols, op.dtype), op.kind, DEFAULT
         if op.kind == "moments":
             return timer.moments(rows, cols, op.dtype), "normalization", DEFAULT
-        times = timer.elementwise(op.elements, op.reads, op.writes, op.dtype)
+        times = timer.elementwise(op.elements, op.reads, op.writes, op.dtype, strided=op.kind == "strided")
         return times, op.kind if op.kind in ("rope", "activation", "embedding") else "elementwise", DEFAULT

@@ -69,10 +69,12 @@ class VectorTimer:
         function: str = "add",
         kernels: float = 1.0,
         library: str = DEFAULT,
+        strided: bool = False,
     ) -> KernelTimes:
         """A function of `reads` tensors into `writes` tensors of `elements`, in one kernel or a chain of several.
 
         `function` is what costs arithmetic: copy, add, exp, silu, gelu or pow. A chain counts all tensors it touches.
+        `strided`: a tensor does not lie in one piece, so that a thread works out where each element is.
         """
         check_sizes(elements=elements, kernels=kernels)
         check_sizes(0, reads=reads, writes=writes)
@@ -81,7 +83,7 @@ class VectorTimer:
         kernel = FlatKernel(
             read_bytes=reads * width,
             written_bytes=writes * width,
-            arithmetic=ARITHMETIC[function] * kernels,
+            arithmetic=(launch.strided_instructions if strided else ARITHMETIC[function]) * kernels,
             special=SPECIAL[function],
             width=width,
             kernels=kernels,

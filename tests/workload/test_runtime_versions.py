@@ -196,7 +196,17 @@ def test_vllm_by_version_differs_in_its_host_and_its_share_of_memory():
     rows = {one.since: row_of("h100-sxm", "llama-3.1-8b", prompt=512, output=64, runtime=f"vllm@{one.since}")
             for one in shipped().versions("vllm")}  # fmt: skip
     tpot = {since: row["tpot_s"] for since, row in rows.items()}
-    assert tpot["0.2"] > tpot["0.3"] == tpot["0.4"] > tpot["0.6"] > tpot["0.8"] == tpot["0.9"] == tpot["0.12"] > tpot["0.14"] == tpot["0.20"]
+    assert (
+        tpot["0.2"]
+        > tpot["0.3"]
+        == tpot["0.4"]
+        > tpot["0.6"]
+        > tpot["0.8"]
+        == tpot["0.9"]
+        == tpot["0.12"]
+        > tpot["0.14"]
+        == tpot["0.20"]
+    )
     assert tpot["0.6"] - tpot["0.8"] == pytest.approx(1.4e-3)
     assert tpot["0.12"] - tpot["0.14"] == pytest.approx(0.6e-3 + 40e-6 - 0.1e-3)  # the GPU hides the host of one
     assert rows["0.20"]["cache_tokens"] > rows["0.12"]["cache_tokens"]

@@ -31,3 +31,10 @@ def test_others_are_refused_in_one_line(runtime, precision):
     expected = "GGUF type" if precision == "q4_k_m" else f"not in {runtime}; expected one of"
     with pytest.raises(simgpu.InputError, match=expected):
         tpot(runtime, precision)
+
+
+def test_a_long_cache_is_copied_by_strided_kernels():
+    """Repeating heads takes longer than joining the cache, though it moves as many bytes a head, on any GPU."""
+    timer = simgpu.load_timer(GPU)
+    near, apart = (timer.vector.elementwise(2**28, 0.2, 1.0, strided=one).seconds for one in (False, True))
+    assert 1.5 < apart / near < 5

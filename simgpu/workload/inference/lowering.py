@@ -251,7 +251,7 @@ def _eager_cache(op: Attention, joins: bool, repeats: bool) -> Iterator[Operator
     """Copies of the cache that each step makes.
 
     New keys and values are joined to the old ones in a new tensor (cache_utils.py, DynamicCache.update: torch.cat), and
-    repeated for the heads that share them.
+    repeated for the heads that share them: a copy of a view whose heads do not lie in one piece (`repeat_kv`).
     """
     tokens = Dim(1, op.batch.size * op.keys)
     parts = (("latents", op.cache_width),) if op.cache_width else (("keys", op.head_dim), ("values", op.v_dim))
@@ -259,7 +259,7 @@ def _eager_cache(op: Attention, joins: bool, repeats: bool) -> Iterator[Operator
         yield Pointwise(f"{name}_join", "elementwise", tokens, (_heads(op.kv_heads, width),), op.dtype, 1, 1)
     for name, width in parts if repeats else ():
         read = op.kv_heads.size / op.heads.size
-        yield Pointwise(f"{name}_repeat", "elementwise", tokens, (_heads(op.heads, width),), op.dtype, read, 1)
+        yield Pointwise(f"{name}_repeat", "strided", tokens, (_heads(op.heads, width),), op.dtype, read, 1)
 
 
 def _heads(heads: Dim, width: int) -> Dim:
