@@ -37,7 +37,7 @@ from simgpu.study.experiment.parts import (
     versions_of_runtimes,
 )
 from simgpu.study.experiment.running import ExperimentResult, refused_notes
-from simgpu.study.experiment.shown import shown_columns
+from simgpu.study.experiment.shown import left_out, shown_columns
 from simgpu.study.report.attribution import walks
 from simgpu.study.report.figures import figures_of
 from simgpu.study.report.memory import misfits, print_tables, row_name, stage_data, tight
@@ -60,7 +60,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     differences = walks(outcome, catalogue)
     compare = fields.compare
     notes = walk_notes(differences, compare.start, compare.end) if compare else []
-    notes += settings_notes(outcome.experiment.settings)
+    notes += settings_notes(outcome.experiment.settings, left_out(fields, outcome.rows))
     notes += memory_notes(outcome.rows, _first_label(outcome))
     if any(map(asked, outcome.rows)) or any(name.startswith("usd_") for name in shown_columns(fields, outcome.rows)):
         notes += price_notes(outcome.rows, _first_label(outcome))
