@@ -24,6 +24,7 @@ from simgpu.operations.quantities import (
     Utilisation,
     parsed,
 )
+from simgpu.schema_errors import TrueFalse
 
 
 class _Strict(BaseModel):
@@ -233,13 +234,13 @@ class ReliabilityFields(_Strict):
 
     rates: str = "llama3-405b"
     factor: Annotated[Number, Field(gt=0, le=1000)] = 1.0
-    ecc: bool = True
+    ecc: TrueFalse = True
     planned: Rate | None = None
     restart: RestartFields = RestartFields()
     checkpoint: CheckpointFields = CheckpointFields()
     spares: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] | None = None
     repair: Span | None = None
-    elastic: bool = False
+    elastic: TrueFalse = False
     lemons: Annotated[Number, Field(ge=1, le=1000)] = 1.0
     shape: Annotated[Number, Field(ge=0.2, le=5)] = 1.0
     stragglers: StragglerFields = StragglerFields()
