@@ -71,6 +71,12 @@ class CatalogueFiles:
 
         return files.get(base_name(name))
 
+    def place(self, given: str) -> Path:
+        """The file or folder of that path; where there is none, that of the catalogue, such as `hardware/gpus`."""
+        if not given or os.path.exists(given) or Path(given).is_absolute():
+            return Path(given)
+        return next((folder / given for folder in self.folders if os.path.exists(folder / given)), Path(given))
+
     def _given(self, kind: str, name: str) -> Path | None:
         """The file of a node or cluster that is named by its path, such as `node.yaml`."""
         key = OWN_KEY.get(kind)

@@ -71,3 +71,43 @@ def test_columns_that_a_setting_takes_away_are_left_out_and_named(command, tmp_p
 def test_a_column_that_the_files_own_rows_lack_is_an_error():
     with pytest.raises(InputError, match="no column 'break_even_utilisation' in the rows"):
         run(table=["break_even_utilisation"])
+
+
+PLOTTED = """\
+experiment: x
+scenario:
+  model: llama-3.2-1b
+  cluster: dgx-h100
+  workload: {kind: prefill, batch: 1, tokens: 64}
+vary:
+  plan.tp: [1, 2]
+plots:
+  - {kind: bar, x: tp, y: [step_s], name: two, where: {tp: 2}}
+  - {kind: bar, x: tp, y: [step_s], name: all}
+"""
+
+
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_a_plot_of_rows_that_a_setting_takes_away_is_no_fault(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text(PLOTTED)
+    done = CliRunner().invoke(main, [command, "x.yaml", "--set", "plan.tp=4", "-o", "out", "--plot-format", "png"])
+    assert done.exit_code == 0, done.output
+    assert "x.yaml:9: plots.0.where: no row has {'tp': 2}" in " ".join(done.output.split())
+    assert [file.name for file in (tmp_path / "out").glob("*.png")] == ["all.png"]
+
+
+@pytest.mark.parametrize("words", [["lint", "hardware/links"], ["lint", "h100-sxm"], ["lint", "nvlink-4"]])
+def test_parts_of_the_catalogue_are_named_from_any_folder(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0 and "0 doubts" in done.output
+
+
+def test_a_file_of_ones_own_goes_before_the_catalogues(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    catalogue = simgpu.Catalogue()
+    assert catalogue.place("experiments/claims").is_absolute()
+    (tmp_path / "experiments/claims").mkdir(parents=True)
+    assert str(catalogue.place("experiments/claims")) == "experiments/claims"
+    assert str(catalogue.place("no/such")) == "no/such"
