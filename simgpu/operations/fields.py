@@ -36,9 +36,9 @@ def _price(given: Any) -> Any:
     if isinstance(given, str) and given.strip().replace("-", "_").lower() in KINDS:
         return given.strip().replace("-", "_").lower()
     if isinstance(given, str) and not any(letter.isdigit() for letter in given):
-        raise ValueError(
-            f"{shown(given)} is no kind of price{nearest(given, KINDS)}; or USD of a GPU-hour, '2.5 USD/h'"
-        )
+        hint = nearest(given, KINDS)
+        more = "" if hint.endswith("?") else "; or USD of a GPU-hour, '2.5 USD/h'"
+        raise ValueError(f"{shown(given)} is no kind of price{hint}{more}")
     value = parsed(given, {"USD/h": 1.0, "USD/hour": 1.0}, "2.5 USD/h", bare=True)
     if value <= 0:
         raise ValueError(f"{shown(given)} is out of range; expected above 0 USD/h")
