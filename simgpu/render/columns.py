@@ -135,8 +135,19 @@ def cell_of(column: str, row: Mapping[str, Any]) -> str:
     if not number[-1].isdigit():  # 'never'
         return text
     scale = 1.0 / (86400.0 if shown_in == "d" and unit(column) == "s" else _SHOWN_UNITS.get(shown_in, 1.0))
-    low, high = (f"{end * scale:,.0f}" if abs(end * scale) >= 100 else f"{end * scale:.3g}" for end in ends)
+    low, high = (_end(end * scale, row[column] * scale, number) for end in ends)
     return f"{text} ({low}-{high})"
+
+
+def _end(end: float, value: float, shown: str) -> str:
+    """An end of an interval in three digits; in four, or as the value, where rounding puts it on its other side."""
+    whole = f"{end:,.0f}" if abs(end) >= 100 else f"{end:.3g}"
+    number = float(shown.replace(",", ""))
+    for text in (whole, f"{end:.4g}"):
+        rounded = float(text.replace(",", ""))
+        if (rounded <= number) if end <= value else (rounded >= number):
+            return text
+    return shown
 
 
 _SHOWN_UNITS = {name: factor for name, (_, factor) in UNITS.items()} | {"%": 0.01, "min": 60.0, "kJ": 1e3}
