@@ -111,3 +111,16 @@ def test_a_file_of_ones_own_goes_before_the_catalogues(tmp_path, monkeypatch):
     (tmp_path / "experiments/claims").mkdir(parents=True)
     assert str(catalogue.place("experiments/claims")) == "experiments/claims"
     assert str(catalogue.place("no/such")) == "no/such"
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("workload.prompt.mean=5", "workload.prompt is 64, which has no keys such as 'mean'"),
+        ("plan.tp.x.y=1", "plan.tp is 1, which has no keys such as 'x'"),
+        ("model.layers=4", "model is 'llama-3.2-1b', which has no keys such as 'layers'"),
+    ],
+)
+def test_a_key_below_a_plain_value_says_what_stands_there(setting, said):
+    with pytest.raises(InputError, match=said):
+        run(setting, vary={"plan.tp": [1]})
