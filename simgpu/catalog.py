@@ -100,7 +100,11 @@ class Catalogue(CatalogueFiles):
         if file is None:
             known = base_name(name) if kind == "gpus" else name
             several = members(known, self.names(kind)) if kind == "gpus" else ""
-            hint = several or nearest(known, self.names(kind), where=f"simgpu list {kind} names them")
+            hint = (
+                several
+                or self.elsewhere(known)
+                or nearest(known, self.names(kind), where=f"simgpu list {kind} names them")
+            )
             problem = f"unknown {kind[:-1]} '{known}'{hint}"
             raise blame((), problem) if blame else InputError(problem)
         document = self.document(file)
@@ -221,7 +225,7 @@ class Catalogue(CatalogueFiles):
         else:
             known = self.names("clusters") + self.names("nodes") + self.names("gpus") + list(self.instances)
             where = "simgpu list clusters, nodes and gpus name them"
-            meant = members(name, self.names("gpus")) or nearest(name, known, where=where)
+            meant = members(name, self.names("gpus")) or self.elsewhere(name) or nearest(name, known, where=where)
             raise InputError(f"unknown cluster, node or GPU '{name}'{meant}")
         assert isinstance(spec, ClusterSpec)
         return spec
@@ -372,7 +376,8 @@ class Catalogue(CatalogueFiles):
                     raise InputError(f"'{name}': no such file")
                 if self.find("networks", name):
                     raise InputError(f"'{name}' is a network of stages; a workload of kind network runs it")
-                known = nearest(name, self.names("models"), where="simgpu list models names them")
+                where = "simgpu list models names them"
+                known = self.elsewhere(name) or nearest(name, self.names("models"), where=where)
                 raise InputError(f"unknown model '{name}'{known}")
             file = Path(path)
         return self._configs.known((file, family), lambda: self._parsed(file, family))

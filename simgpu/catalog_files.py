@@ -27,6 +27,12 @@ FOLDERS = (
 OWN_KEY = {"nodes": "sockets", "clusters": "nodes"}
 """The key that only files of a kind have, by which a file of one's own is told."""
 
+WORDS = {
+    "models": "model", "gpus": "GPU", "nodes": "node", "clusters": "cluster", "links": "link", "runtimes": "runtime",
+    "frameworks": "framework", "experiments": "experiment",
+}  # fmt: skip
+"""What a file of each kind is, in a message."""
+
 PLACES = {"networks": ("models",), "components": ("models/components", "components")}
 """Where files of a kind stand, if not in a folder of its name."""
 
@@ -70,6 +76,16 @@ class CatalogueFiles:
         from simgpu.hardware.derive import base_name  # needs numpy; names alone do not
 
         return files.get(base_name(name))
+
+    def elsewhere(self, name: str) -> str:
+        """The end of a message on a name that stands where another kind belongs: '; it is a model'; else ''."""
+        return next((f"; it is a {word}" for kind, word in WORDS.items() if name in self._files(kind)), "")
+
+    def place(self, given: str) -> Path:
+        """The file or folder of that path; where there is none, that of the catalogue, such as `hardware/gpus`."""
+        if not given or os.path.exists(given) or Path(given).is_absolute():
+            return Path(given)
+        return next((folder / given for folder in self.folders if os.path.exists(folder / given)), Path(given))
 
     def _given(self, kind: str, name: str) -> Path | None:
         """The file of a node or cluster that is named by its path, such as `node.yaml`."""

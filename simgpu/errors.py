@@ -49,6 +49,21 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
+_FLAGS = {"true": ("yes", "y", "on", "1", "1.0", "true", "t"), "false": ("no", "n", "off", "0", "0.0", "false", "f")}
+"""What people write for a flag, by what it means."""
+
+
+def no_flag(value: object) -> str:
+    """The message for a value that is not true or false, with the one that it may mean.
+
+    >>> no_flag("yes")
+    "'yes' is not true or false; did you mean true?"
+    """
+    word = str(value).strip().lower() if isinstance(value, (str, int, float)) else ""
+    meant = next((f"; did you mean {flag}?" for flag, words in _FLAGS.items() if word in words), "")
+    return f"{shown(value)} is not true or false{meant}"
+
+
 def nearest(word: object, known: Iterable[str], most: int = 24, where: str = "") -> str:
     """The end of a message that helps with an unknown name: `; did you mean 'x'?`.
 

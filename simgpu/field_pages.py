@@ -79,7 +79,7 @@ def _plain(annotation: ast.expr) -> str:
             return _plain(inside[0])
         return f"{name}[{', '.join(_plain(one) for one in inside)}]"
     text = ast.unparse(annotation)
-    return {"Size": "int", "Passes": "float", "PartialShare": "float from 0 to 1"}.get(text, text)
+    return {"Size": "int", "TrueFalse": "bool", "Passes": "float", "PartialShare": "float from 0 to 1"}.get(text, text)
 
 
 _LIBRARY = ("pydantic", "abc", "typing")

@@ -31,6 +31,7 @@ from simgpu.operations.power.site import site_columns
 from simgpu.operations.quality import quality_columns
 from simgpu.overrides import Override
 from simgpu.plan.parallelism import KEYS, LISTS, Plan
+from simgpu.schema_errors import TrueFalse
 from simgpu.simulation.call import runtime_of, simulate
 from simgpu.simulation.result import Result
 from simgpu.tree import indexed, leaves
@@ -57,9 +58,9 @@ def _type_of(field: DataclassField[Any]) -> Any:
     key = KEYS[field.name]
     named: Any = Literal.__getitem__(key.values) if key.values else None
     if isinstance(field.default, bool):
-        return bool
+        return TrueFalse
     if key.flag:
-        return Annotated[bool, Field(strict=True)] | None
+        return TrueFalse | None
     if key.real:
         return Annotated[float, Field(strict=True, gt=0, le=key.most, allow_inf_nan=False)] | None
     if key.listed:
@@ -119,7 +120,7 @@ class Scenario(BaseModel):
     protocol: Literal["auto", "ll", "ll128", "simple", "ideal"] = "auto"
     clocks: Literal["sustained", "burst"] | None = None
     framework: Annotated[str, Field(min_length=1)] = "megatron"
-    require_fit: bool = False
+    require_fit: TrueFalse = False
     power: PowerFields = PowerFields()
     hardware: dict[str, Any] = {}
     cost: CostFields | None = None

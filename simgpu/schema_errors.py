@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from simgpu.errors import InputError, nearest, shown
+from simgpu.errors import InputError, nearest, no_flag, shown
+
+TrueFalse = Annotated[bool, Field(strict=True)]
+"""A key that is true or false, as YAML writes it (yes and no without quotes too): no number, no text."""
 
 Blame = Callable[[tuple[Any, ...], str], InputError]
 """Makes the error for a problem at a path: it knows in which file and line the value at that path was written."""
@@ -137,6 +140,8 @@ def _problem(kind: type[BaseModel], data: Any, path: tuple[Any, ...], error: Any
             return str(context["error"])
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{shown(given)} is not a mapping of keys to values"
+        case "bool_type":
+            return no_flag(given)
         case _:
             if expected := _range(kind, data, path):
                 return f"{shown(given)} is not {expected}"

@@ -119,4 +119,19 @@ def test_trace_command_takes_settings_and_has_a_default_file(tmp_path: Path, sma
 def test_resolve_prints_the_scenarios_of_run(tmp_path: Path, settings: tuple[str, ...]) -> None:
     found = json.loads(simgpu("resolve", TP2, *settings).stdout)
     assert everything_below(tmp_path) == []
-    assert found == {"experiment": "tp2_scaling", "scenarios": document(TP2, *settings)["scenarios"]}
+    ran = document(TP2, *settings)
+    whole = [dict(one) for one in ran["scenarios"]]
+    for shared in ran["constants"]:
+        for number in shared["rows"]:
+            assert not set(whole[number]) & set(shared["inputs"])
+            whole[number] |= shared["inputs"]
+    assert found == {"experiment": "tp2_scaling", "scenarios": whole}
+
+
+def test_constants_that_rows_share_are_written_once() -> None:
+    """They fill a file: some 300 of each GPU, each with a long source."""
+    found = document(TP2)
+    assert not any(key.startswith("gpu.kernel.") for one in found["scenarios"] for key in one)
+    written = [(key, str(one)) for shared in found["constants"] for key, one in shared["inputs"].items()]
+    assert len(set(written)) == len(written)
+    assert [row for shared in found["constants"] if len(shared["rows"]) == 2 for row in shared["rows"]]

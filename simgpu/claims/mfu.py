@@ -136,7 +136,9 @@ def asked(figures: Sequence[str], model: str, gpu: str, seq: int, precision: str
             figure = printed(value)
         except ValueError as problem:
             raise InputError(f"{shown(one)} {problem}", key="mfu") from None
-        if quantity.name not in GIVEN or figure is None or figure.value <= 0:
+        if quantity.name in GIVEN and figure is not None and figure.value <= 0:
+            raise InputError(f"{shown(one)} is out of range; expected more than zero", key="mfu")
+        if quantity.name not in GIVEN or figure is None:
             hint = nearest(quantity.name, GIVEN)
             raise InputError(f"{shown(one)} is none of tokens/s, TFLOP/s of a GPU and MFU{hint}", key="mfu")
         if quantity.name in given:

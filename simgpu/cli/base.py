@@ -127,6 +127,19 @@ def _open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
 
 
+class Words(click.Choice):  # type: ignore[type-arg]
+    """A choice among words, whose error names the word that is meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word. Fails for one that is not among them."""
+        from simgpu.errors import nearest
+
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not known{nearest(value, map(str, self.choices))}", param, ctx)
+
+
 GARBAGE = 200_000, 50, 50
 """When circles of garbage are looked for: new objects, and rounds. A start makes a million objects that all stay; with
 Python's own 700 the search takes 5 % of it."""
@@ -288,7 +301,7 @@ def format_option(*kinds: str) -> Callable[[Any], Any]:
     return click.option(
         "--format",
         "style",
-        type=click.Choice(kinds),
+        type=Words(kinds),
         default=kinds[0],
         show_default=True,
         help="Format of what is printed.",
@@ -309,7 +322,7 @@ def plot_options(no_plots: str = "Draw no pictures.") -> Callable[[Callable[...,
             "--plot-format",
             "formats",
             multiple=True,
-            type=click.Choice(["png", "svg", "pdf"]),
+            type=Words(["png", "svg", "pdf"]),
             help="Format of the pictures; repeatable.  [default: as the file says, else png and svg]",
         )
         return click.option("--no-plots", is_flag=True, help=no_plots)(kinds(run))

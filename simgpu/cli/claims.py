@@ -84,7 +84,7 @@ def claims(
         if not given:
             raise InputError("nothing is given; expected files or folders of claims, or one claim", key="claims")
         with progress_bar(quiet) as progress:
-            done = check(given, catalogue, progress)
+            done = check([str(catalogue.place(one)) for one in given], catalogue, progress)
     if page is not None:
         from simgpu.claims.sections import put_in
 
@@ -97,18 +97,21 @@ def claims(
 
 
 @main.command(short_help="Say what looks wrong in hardware files.", epilog="Example: simgpu lint hardware/gpus")
-@click.argument("places", nargs=-1, metavar="[DIR|FILE]...")
+@click.argument("places", nargs=-1, metavar="[DIR|FILE|NAME]...")
 @format_option("table", "json", "csv")
 @click.pass_obj
 @one_line_errors
 def lint(folders: tuple[str, ...], places: tuple[str, ...], style: str) -> None:
     """Say what looks wrong in hardware files: links of both directions, sparse peaks, GB for GiB, peaks and clocks.
 
-    Without DIR or FILE the whole catalogue is read. The exit code is 1 if anything is wrong.
+    Without DIR, FILE or NAME of a GPU or link the whole catalogue is read. The exit code is 1 if anything is wrong.
     """
     from simgpu.claims import linter
 
-    found = linter.lint([Path(place) for place in places], open_catalogue(folders))
+    catalogue = open_catalogue(folders)
+    named = [catalogue.find("gpus", place) or catalogue.find("links", place) for place in places]
+    files = [found or catalogue.place(place) for found, place in zip(named, places, strict=True)]
+    found = linter.lint(files, catalogue)
     linter.show(found, style, sys.stdout)
     if any(one.level == "wrong" for one in found.doubts):
         sys.exit(1)

@@ -88,7 +88,7 @@ def share(folders: tuple[str, ...], file: str, settings: tuple[str, ...], style:
 @file_argument
 @set_option
 @click.option("--case", "number", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Row.")
-@click.option("--free", default="", metavar="NODES", help="Nodes that are free, as Slurm lists them. Default: all.")
+@click.option("--free", metavar="NODES", help="Nodes that are free, as Slurm lists them. Default: all.")
 @click.option(
     "--tries", type=click.IntRange(1, 1000), default=12, show_default=True, metavar="N", help="Placements to simulate."
 )
@@ -97,21 +97,26 @@ def share(folders: tuple[str, ...], file: str, settings: tuple[str, ...], style:
 @click.pass_obj
 @one_line_errors
 def place(
-    folders: tuple[str, ...], file: str, settings: tuple[str, ...], number: int, free: str, tries: int, style: str,
-    quiet: bool,
+    folders: tuple[str, ...], file: str, settings: tuple[str, ...], number: int, free: str | None, tries: int,
+    style: str, quiet: bool,
 ) -> None:  # fmt: skip
     """Search the placement of a training job's nodes on its fabric that makes the step shortest.
 
     Prints the nodes in the order of ranks, for `cluster.placement` or a host file, and what they buy.
     """
+    from simgpu.errors import InputError
     from simgpu.render.data import print_csv, print_json
     from simgpu.render.failures import print_placed
     from simgpu.study.search.ranked import open_experiment
     from simgpu.study.whatif.placing import place as placed
 
+    if free is not None and not free.strip():  # as where nothing is free
+        raise InputError("names no nodes; expected such as 'node[0-3,8]', or no --free for all", key="--free")
     catalogue = open_catalogue(folders)
     with progress_bar(quiet) as progress:
-        done = placed(open_experiment(file, settings, catalogue), number, free, tries, catalogue, progress).document()
+        done = placed(
+            open_experiment(file, settings, catalogue), number, free or "", tries, catalogue, progress
+        ).document()
     if style == "json":
         print_json(done, sys.stdout)
     elif style == "csv":

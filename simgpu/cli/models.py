@@ -189,7 +189,7 @@ def _table_of(words: tuple[str, ...]) -> str:
     if len(words) == 1 and words[0] in TABLES:
         return words[0]
     unknown = next((word for word in words if word not in TABLES), "")
-    wrong = f"{shown(unknown)} is none of {', '.join(TABLES)}{nearest(unknown, TABLES)}; logs need --with MINE.yaml"
+    wrong = f"{shown(unknown)} is not known{nearest(unknown, TABLES)}; logs need --with MINE.yaml"
     raise InputError(wrong if unknown else f"is given {len(words)} times; expected one", key="validate WHAT")
 
 

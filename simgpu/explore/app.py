@@ -6,8 +6,10 @@ only requests to 127.0.0.1 or localhost are answered, and only those that this p
 
 from __future__ import annotations
 
+import socket
 import traceback
 from collections.abc import Callable, Mapping
+from errno import EACCES
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +98,8 @@ def _told(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """An answer, or the one line that says why there is none."""
     try:
         return ask()
+    except RecursionError:
+        return {"error": "the question is nested too deeply"}
     except SimgpuError as error:
         return {"error": str(error).replace("<experiment>: ", "")}
 
@@ -111,11 +115,15 @@ def serve(app: Flask, port: int, ready: Callable[[str], None]) -> None:
             """Say nothing."""
 
     try:
-        server = make_server("127.0.0.1", port, app, threaded=False, request_handler=Silent)
-    except (OSError, SystemExit):
-        raise InputError(f"port {port} is taken; expected a free one, or 0 for any", key="--port") from None
-    ready(f"http://127.0.0.1:{server.server_port}/")
+        door = socket.create_server(("127.0.0.1", port))  # werkzeug prints a line of its own for a port in use
+    except OSError as error:
+        why = "may not be used" if error.errno == EACCES else "is taken"
+        raise InputError(f"port {port} {why}; expected a free one, or 0 for any", key="--port") from None
+    port = door.getsockname()[1]
+    with door:  # the server holds its own copy
+        server = make_server("127.0.0.1", port, app, threaded=False, request_handler=Silent, fd=door.fileno())
     try:
+        ready(f"http://127.0.0.1:{port}/")
         server.serve_forever()
     finally:
         server.server_close()

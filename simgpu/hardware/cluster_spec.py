@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from simgpu.errors import nearest, shown
 from simgpu.hardware.figure import Count, Fraction, Number, Spec
 from simgpu.hardware.spec import CatalogueFile, Port
+from simgpu.schema_errors import TrueFalse
 
 KINDS = ("rail-fat-tree", "fat-tree", "rail-only", "dragonfly", "torus", "full-mesh")
 """Kinds of fabrics."""
@@ -41,7 +42,7 @@ Positive = Annotated[int, BeforeValidator(_plain), Field(gt=0, le=2**20, strict=
 Place = Annotated[int, BeforeValidator(_plain), Field(ge=0, le=2**24, strict=True)]
 Tiers = Annotated[int, BeforeValidator(_plain), Field(ge=2, le=3, strict=True)]
 Left = Annotated[float, BeforeValidator(_plain), Field(ge=0, lt=1)]
-Plain = Annotated[bool | None, BeforeValidator(_plain)]
+Plain = Annotated[TrueFalse | None, BeforeValidator(_plain)]
 
 
 class Routing(Spec):

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator, model_validator
 
 from simgpu.errors import shown
+from simgpu.schema_errors import TrueFalse
 from simgpu.units import EXAMPLES, parse_quantity, to_si
 
 _SMALLEST, _LARGEST = 1e-30, 1e30
@@ -34,8 +35,6 @@ class Figure(Spec):
         if isinstance(given, (bool, int, float)):
             return {"value": given}
         if isinstance(given, str):
-            if given.lower() in ("true", "false"):
-                return {"value": given.lower() == "true"}
             try:
                 value, unit = parse_quantity(given)
             except ValueError:
@@ -65,7 +64,13 @@ class Quantity(Figure):
 class Switch(Figure):
     """A figure that is true or false."""
 
-    value: bool
+    value: TrueFalse
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_scalar(cls, given: Any) -> Any:
+        """Accept true and false, in the form of overrides."""
+        return given if isinstance(given, dict) else {"value": given}
 
 
 def in_unit(dimension: str, *, zero: bool = False, most: float | None = None) -> AfterValidator:

@@ -404,7 +404,8 @@ def run(
     collective = _collective(options.collective)
     if not (catalogue.find("clusters", name) or catalogue.find("nodes", name) or name in catalogue.instances):
         known = catalogue.names("clusters") + catalogue.names("nodes")
-        hint = nearest(name, known, where="simgpu list clusters and simgpu list nodes name them")
+        where = "simgpu list clusters and simgpu list nodes name them"
+        hint = catalogue.elsewhere(name) or nearest(name, known, where=where)
         raise InputError(f"unknown cluster or node '{name}'{hint}")
     cluster = catalogue.cluster(name, hardware_overrides(settings))
     log = read_log(options.log) if options.log else None

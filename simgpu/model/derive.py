@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
-from simgpu.errors import InputError, nearest, shown
+from simgpu.errors import InputError, nearest, no_flag, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.model.patterns import resized
 
@@ -75,7 +75,7 @@ def _value(key: str, text: str) -> Any:
     kind = str(_KINDS[key])
     if _KINDS[key] is bool:
         if text.lower() not in ("true", "false"):
-            raise InputError(f"{key} = {shown(text)} is not true or false")
+            raise InputError(f"{key} = {no_flag(text)}")
         return text.lower() == "true"
     if "int" in kind:
         if not text.isascii() or not text.isdigit() or int(text[:12]) > MOST:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from simgpu.documents import Document
-from simgpu.errors import InputError, shown
+from simgpu.errors import InputError, no_flag, shown
 from simgpu.model import expressions
 from simgpu.model.config import MAX_EXPERTS, MAX_LAYERS, TransformerConfig
 from simgpu.model.family_files import DEFAULTS, LAYER, SHAPE, STATE, VISION, Families, Family, Rule, built_in
@@ -203,7 +203,7 @@ class _Reader:
 
     def _flag(self, value: Any, key: str) -> bool:
         if not isinstance(value, bool):
-            raise self._error(f"{shown(value)} is not true or false", key)
+            raise self._error(no_flag(value), key)
         return value
 
     def _count(self, value: Any, key: str, least: int, most: int) -> int:

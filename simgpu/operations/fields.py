@@ -24,6 +24,7 @@ from simgpu.operations.quantities import (
     Utilisation,
     parsed,
 )
+from simgpu.schema_errors import TrueFalse
 
 
 class _Strict(BaseModel):
@@ -35,9 +36,9 @@ def _price(given: Any) -> Any:
     if isinstance(given, str) and given.strip().replace("-", "_").lower() in KINDS:
         return given.strip().replace("-", "_").lower()
     if isinstance(given, str) and not any(letter.isdigit() for letter in given):
-        raise ValueError(
-            f"{shown(given)} is no kind of price{nearest(given, KINDS)}; or USD of a GPU-hour, '2.5 USD/h'"
-        )
+        hint = nearest(given, KINDS)
+        more = "" if hint.endswith("?") else "; or USD of a GPU-hour, '2.5 USD/h'"
+        raise ValueError(f"{shown(given)} is no kind of price{hint}{more}")
     value = parsed(given, {"USD/h": 1.0, "USD/hour": 1.0}, "2.5 USD/h", bare=True)
     if value <= 0:
         raise ValueError(f"{shown(given)} is out of range; expected above 0 USD/h")
@@ -233,13 +234,13 @@ class ReliabilityFields(_Strict):
 
     rates: str = "llama3-405b"
     factor: Annotated[Number, Field(gt=0, le=1000)] = 1.0
-    ecc: bool = True
+    ecc: TrueFalse = True
     planned: Rate | None = None
     restart: RestartFields = RestartFields()
     checkpoint: CheckpointFields = CheckpointFields()
     spares: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] | None = None
     repair: Span | None = None
-    elastic: bool = False
+    elastic: TrueFalse = False
     lemons: Annotated[Number, Field(ge=1, le=1000)] = 1.0
     shape: Annotated[Number, Field(ge=0.2, le=5)] = 1.0
     stragglers: StragglerFields = StragglerFields()

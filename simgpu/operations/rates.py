@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, nearest, shown
 from simgpu.operations.quantities import DAY, YEAR, Share, Span
-from simgpu.schema_errors import validate
+from simgpu.schema_errors import TrueFalse, validate
 
 Count = Annotated[int, Field(ge=0, le=10**9, strict=True)]
 
@@ -41,9 +41,9 @@ class Cause(_Strict):
     cause: Annotated[str, Field(min_length=1)]
     part: Literal["gpu", "node"]
     count: Count
-    memory: bool = False
-    replaced: bool = False
-    group: bool = False
+    memory: TrueFalse = False
+    replaced: TrueFalse = False
+    group: TrueFalse = False
     source: str
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from simgpu.columns import COLUMNS, TABLE, unit
-from simgpu.units import format_seconds, format_si, format_span
+from simgpu.units import UNITS, format_seconds, format_si, format_span
 
 TRAINING_TABLE = (
     *("model", "cluster", "gpus", "tp", "cp", "pp", "dp", "step_s", "compute_s", "exposed_communication_s"),
@@ -131,14 +131,27 @@ def cell_of(column: str, row: Mapping[str, Any]) -> str:
         return f"{cell(column, ends[0])} to {cell(column, ends[1])}"
     if ends is None or not text:
         return text
-    number = text.partition(" ")[0]
-    try:
-        scale = float(number.replace(",", "")) / row[column]
-    except ValueError:
+    number, _, shown_in = text.partition(" ")
+    if not number[-1].isdigit():  # 'never'
         return text
-    low, high = (f"{end * scale:,.0f}" if abs(end * scale) >= 100 else f"{end * scale:.3g}" for end in ends)
+    scale = 1.0 / (86400.0 if shown_in == "d" and unit(column) == "s" else _SHOWN_UNITS.get(shown_in, 1.0))
+    low, high = (_end(end * scale, row[column] * scale, number) for end in ends)
     return f"{text} ({low}-{high})"
 
+
+def _end(end: float, value: float, shown: str) -> str:
+    """An end of an interval in three digits; in four, or as the value, where rounding puts it on its other side."""
+    whole = f"{end:,.0f}" if abs(end) >= 100 else f"{end:.3g}"
+    number = float(shown.replace(",", ""))
+    for text in (whole, f"{end:.4g}"):
+        rounded = float(text.replace(",", ""))
+        if (rounded <= number) if end <= value else (rounded >= number):
+            return text
+    return shown
+
+
+_SHOWN_UNITS = {name: factor for name, (_, factor) in UNITS.items()} | {"%": 0.01, "min": 60.0, "kJ": 1e3}
+"""What one of a unit behind a value is in the unit of its column."""
 
 MAGNIFIED = ("waiting", "running", "cache_use", "most_cache_use", "preemptions", "duration_s", "busy", "hit_rate")
 """Columns without an interval that depend on whether a server keeps up."""

@@ -56,7 +56,7 @@ def print_csv(rows: Sequence[Mapping[str, Any]], out: IO[str], columns: Sequence
 
 def print_json(document: Mapping[str, Any], out: IO[str]) -> None:
     """One JSON document."""
-    long = [key for key in ("memory", "scenarios") if key in document]
+    long = [key for key in ("memory", "scenarios", "constants") if key in document]
     short = {key: value for key, value in document.items() if key not in long}
     text = json.dumps(short, indent=1, allow_nan=False)[:-2] if short else "{"
     for n, key in enumerate(long):  # thousands of numbers: one line for each row, in the order of the rows

@@ -21,11 +21,15 @@ def walk_notes(walks: Sequence[Walk], start: object, end: object) -> list[str]:
     return notes
 
 
-def settings_notes(settings: Sequence[str]) -> list[str]:
-    """Notes on settings of the command line: titles and labels of the file may no longer fit."""
-    return (
-        [f"Changed in every row by --set: {', '.join(settings)}. Titles and labels are the file's."] if settings else []
-    )
+def settings_notes(settings: Sequence[str], without: Sequence[str] = ()) -> list[str]:
+    """Notes on settings of the command line: titles and labels of the file may no longer fit.
+
+    `without` are columns of the file's table that no row has any more.
+    """
+    if not settings:
+        return []
+    gone = f" No row has {', '.join(without)} now; the table leaves it out." if without else ""
+    return [f"Changed in every row by --set: {', '.join(settings)}. Titles and labels are the file's.{gone}"]
 
 
 def memory_notes(rows: Sequence[Mapping[str, Any]], label: str | None) -> list[str]:

@@ -49,7 +49,7 @@ def of_run(file: Path, value: str | None) -> Subject:
     chosen = best(rows, column)[0] if column and (value or alike(rows)) else None
     notes = [str(note) for note in data.get("notes", [])]
     scenarios = data.get("scenarios") or []
-    inputs = given_of(scenarios[chosen or 0]) if len(scenarios) == len(rows) else []
+    inputs = given_of(_resolved(data, chosen or 0)) if len(scenarios) == len(rows) else []
     lie = sorted(file.parent.glob("*.svg"))[:MOST_PICTURES]
     beside = [Picture(one.stem, one.stem, svg=read_text(one, MOST_PICTURE_BYTES)) for one in lie]
     name = str(data.get("experiment") or data.get("search") or file.stem)
@@ -62,6 +62,12 @@ def of_run(file: Path, value: str | None) -> Subject:
         notes=[note for note in notes if not note.startswith(DISTANCE)],
         commands=[f"simgpu run {shlex.quote(name)}", command_line("report", file, (), value=value)],
     )  # fmt: skip
+
+
+def _resolved(data: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Every input of a row: its own, and the constants that it shares with others."""
+    shared = [one["inputs"] for one in data.get("constants", []) if number in one["rows"]]
+    return {key: one for inputs in (data["scenarios"][number], *shared) for key, one in inputs.items()}
 
 
 def _document(file: Path) -> dict[str, Any]:

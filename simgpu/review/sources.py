@@ -87,7 +87,7 @@ def of_experiment(given: Given, outcome: ExperimentResult, asked: Asked) -> Subj
 
     fields, rows = outcome.experiment.fields, outcome.rows
     notes = build(outcome, outcome.catalogue)["notes"]
-    columns = [one for one in shown_columns(fields, rows) if any(one in row for row in rows)]
+    columns = shown_columns(fields, rows)
     column = answer_column(rows, fields.plots, asked.value)
     chosen = best(rows, column)[0] if column and (asked.value or alike(rows)) else None
     pictures = [

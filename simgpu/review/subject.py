@@ -27,6 +27,10 @@ DISTANCE = "how far from measurements"
 """The beginning of notes on the distance of rows from what was measured."""
 OF_PARTS = ("stack", "cost", "breakeven")
 """Kinds of plots whose columns are parts of an answer."""
+SAME = 5e-4
+"""Shares below it are printed as 0.0 %: two figures so near are the same."""
+MOST_PERCENT = 10.0
+"""Up to here a figure is so many per cent higher; above, so many times as much."""
 MOST_WORDS = 4
 """Settings that name a row in a sentence, and rows of which a sentence tells each."""
 
@@ -164,8 +168,9 @@ def row_words(rows: Rows, columns: Sequence[str], number: int) -> str:
     """Words that tell a row from the others: its settings among the columns shown, those alone that differ."""
     row = rows[number]
     for name in ("plan", "machine"):
-        if row.get(name):
-            return ", ".join(str(row[key]) for key in (name, "cluster") if row.get(key) and key in (name, *columns))
+        told = [key for key in (name, "cluster") if row.get(key) and key in (name, *columns)]
+        if row.get(name) and _kinds(told, rows) == len(rows):
+            return ", ".join(str(row[key]) for key in told)
     names: list[str] = []
     for column in columns:
         if _is_setting(column, rows) and _kinds([*names, column], rows) > _kinds(names, rows):
@@ -231,13 +236,18 @@ def _next(rows: Rows, columns: Sequence[str], column: str, weighed: Sequence[int
         return ""
     one, two = rows[order[0]], rows[order[1]]
     apart = abs(two[column] / one[column] - 1)
+    if apart < SAME:
+        more = sum(abs(rows[n][column] / one[column] - 1) < SAME for n in order[2:])
+        others = f" and {more} more" if more else ""
+        return f"; {row_words(rows, columns, order[1])}{others} {'have' if more else 'has'} the same"
     ends = interval_of(column, one), interval_of(column, two)
     over = ""
     if ends[0] and ends[1]:
         meet = ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1]
         over = "; their intervals overlap" if meet else "; their intervals are apart"
     way = "lower" if two[column] < one[column] else "higher"
-    return f"; next {row_words(rows, columns, order[1])}, {100 * apart:.1f} % {way}{over}"
+    far = f"{100 * apart:.1f} % {way}" if apart < MOST_PERCENT else f"{1 + apart:.3g} times as much"
+    return f"; next {row_words(rows, columns, order[1])}, {far}{over}"
 
 
 def distances_of(rows: Rows) -> list[str]:

@@ -19,9 +19,6 @@ Accumulate = Literal["fp64", "fp32", "fp16", "int32"]
 Size = Annotated[int, Field(strict=True, gt=0, le=10**12)]
 
 
-Switch = Annotated[bool, Field(strict=True)]
-"""True or false, and no word that may stand for one of them."""
-
 Passes = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from simgpu.documents import Document, read_yaml
-from simgpu.errors import InputError, nearest, shown
+from simgpu.errors import InputError, nearest, no_flag, shown
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.memo import remembered
 from simgpu.plan.expert_stack import ExpertStack
@@ -244,7 +244,7 @@ def _value(name: str, kind: str, given: Any, unit: str) -> Any:
     """A constant in the form of its field: numbers in SI units. Raises `ValueError`."""
     if kind == "bool":
         if not isinstance(given, bool):
-            raise ValueError(f"{shown(given)} is not true or false")
+            raise ValueError(no_flag(given))
         return given
     if kind == "str":
         if given not in WORDS[name]:

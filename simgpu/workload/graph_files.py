@@ -22,7 +22,7 @@ from simgpu.errors import InputError
 from simgpu.memo import remembered
 from simgpu.model.imported.pieces import Imported
 from simgpu.reading import read_bytes
-from simgpu.schema_errors import validate
+from simgpu.schema_errors import TrueFalse, validate
 from simgpu.workload.listed import Listed
 
 VERSION = 1
@@ -41,7 +41,7 @@ class GraphFile(BaseModel):
     source: str = ""
     dtype: str = ""
     inputs: dict[str, list[Count]] = {}
-    fused: bool = False
+    fused: TrueFalse = False
     parameters: Count = 0
     unknown: dict[str, Count] = {}
     operators: Annotated[list[Listed], Field(min_length=1, max_length=MOST_OPERATORS)]

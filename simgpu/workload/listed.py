@@ -7,6 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from simgpu.errors import InputError
 from simgpu.model.convolution import DATA, FORWARD, Convolution
 from simgpu.model.operators import ACCUMULATE, Attention, Communicate, Dim, Embedding, Matmul, Operator, Pointwise
+from simgpu.schema_errors import TrueFalse
 from simgpu.workload.fields import Accumulate, Dtype, Passes, Size, Strict, positive
 
 
@@ -36,9 +37,9 @@ class ListedMatmul(_Listed):
     dtype: Dtype | None = None
     accumulate: Accumulate | None = None
     split: Literal["m", "n", "k", "none"] | None = None
-    weight: bool = True
+    weight: TrueFalse = True
     """Whether B holds parameters."""
-    bias: bool = False
+    bias: TrueFalse = False
 
     def build(self, name: str, dtype: str, accumulate: str) -> Operator:
         """The product as an operator called `name`; `dtype` and `accumulate` where the list has none of its own."""
@@ -60,7 +61,7 @@ class ListedAttention(_Listed):
     heads: Size
     kv_heads: Size | None = None
     head_dim: Annotated[int, Field(strict=True, gt=0, le=1024)]
-    causal: bool = True
+    causal: TrueFalse = True
     dtype: Dtype | None = None
     split: Literal["heads", "batch", "none"] | None = None
 
@@ -122,8 +123,8 @@ class ListedConvolution(_Listed):
     padding: tuple[Padding, Padding] = (0, 0)
     groups: Size = 1
     depth: Size = 1
-    bias: bool = True
-    transposed: bool = False
+    bias: TrueFalse = True
+    transposed: TrueFalse = False
     dtype: Dtype | None = None
     split: Literal["images", "none"] | None = None
 
@@ -162,7 +163,7 @@ class ListedEmbedding(_Listed):
     rows: Size
     vocab: Size
     width: Size
-    weight: bool = True
+    weight: TrueFalse = True
     dtype: Dtype | None = None
     split: Literal["rows", "none"] | None = None
 

@@ -13,6 +13,7 @@ from simgpu.model.lengths import graph_by_length, weighted
 from simgpu.plan.checks import check_fits_model, check_trains
 from simgpu.plan.numerics import DTYPES, NARROW, PROJECTIONS, Numerics, adapter_targets
 from simgpu.plan.parallelism import Plan
+from simgpu.schema_errors import TrueFalse
 from simgpu.workload.data.fields import Data
 from simgpu.workload.fields import Routing, Size, Strict, check_shares
 from simgpu.workload.frameworks import Framework
@@ -51,11 +52,11 @@ class Training(Strict):
     """Standard deviation of lengths over their mean; 0: all are of `mean_tokens`."""
     optimizer: Literal["adam", "muon", "momentum", "sgd", "none"] = "adam"
     """What it keeps of each weight and how much it computes: adam two states, momentum one, muon one and products."""
-    master_weights: bool | None = None
+    master_weights: TrueFalse | None = None
     """An fp32 copy that the optimizer updates; default: where weights are of 16 bits."""
     weights: Literal["fp32", "fp16", "bf16"] | None = None
     """What weights are kept in for the kernels; default: the scenario's dtype, bf16 for fp8 and fp4."""
-    sharded_copy: bool | None = None
+    sharded_copy: TrueFalse | None = None
     """With ZeRO-3, whether shards of the weights are kept beside those of the master weights; false: the master's
     alone, cast on the way to a gather (FSDP with mixed precision). Default: as the framework does."""
     gradients: Literal["fp32", "fp16", "bf16"] | None = None
@@ -64,9 +65,9 @@ class Training(Strict):
     """What gradients travel in; default: as they are summed."""
     states: Literal["fp32", "bf16"] = "fp32"
     """What the optimizer's states are kept in."""
-    clip: bool = True
+    clip: TrueFalse = True
     """Clipping by the norm of all gradients."""
-    flash: bool = True
+    flash: TrueFalse = True
     """Fused attention; false: scores go through memory."""
     loss_chunks: Annotated[int, Field(strict=True, gt=0, le=65536)] = 1
     """Parts of a microbatch's tokens whose head and loss run forward and backward one after another, so that the logits
@@ -74,14 +75,14 @@ class Training(Strict):
     mtp_layers: Annotated[int, Field(strict=True, ge=0, le=16)] = 0
     """Modules of multi-token prediction that are trained beside the model, each a layer like the last and a further
     loss (`num_nextn_predict_layers` of DeepSeek-V3, `mtp_num_layers` of Megatron-Core); 0: none."""
-    use_cache: bool = False
+    use_cache: TrueFalse = False
     """Keys and values of all layers stay to the end of a step: `use_cache` of a Hugging Face model, which stays on
     where recomputation is put around its layers from outside; `gradient_checkpointing_enable` turns it off."""
     loss: Literal["plain", "compiled", "fused"] | None = None
     """How the loss runs, for memory: plain, as the framework writes it; compiled together (torch.compile, Megatron-LM's
     native fusion); fused, a kernel that makes the gradient of the 16-bit logits in their place (Transformer Engine's,
     cross entropies of Liger and flash-attn). Default: as the framework does."""
-    dropout: bool | None = None
+    dropout: TrueFalse | None = None
     """Whether masks of dropout are kept; default: as the framework does."""
     fp8_scaling: Literal["tensorwise", "rowwise", "delayed", "block", "mx"] | None = None
     """Scaling of matrix products in fp8 (`simgpu.plan.numerics.FP8_SCALING`); default: as the framework does."""

@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 
 from simgpu.errors import InputError, shown
 from simgpu.plan.parallelism import Plan
+from simgpu.schema_errors import TrueFalse
 from simgpu.workload.answers import WIDEST, Answers, cut_share, with_cut, with_longest, with_spread
-from simgpu.workload.fields import Size, Strict, Switch, positive
+from simgpu.workload.fields import Size, Strict, positive
 from simgpu.workload.inference.jobs import CacheType, RuntimeName, WholeShare
 from simgpu.workload.model_jobs import Training
 from simgpu.workload.server.jobs import Traffic
@@ -49,9 +50,9 @@ class Generation(Strict):
     memory_share: WholeShare | None = None
     sequences: Size | None = None
     chunk: Size | None = None
-    logprobs: Switch = True
+    logprobs: TrueFalse = True
     """The engine returns the log-probability of each token, as trainers ask for; Python handles each on the host."""
-    asynchronous: Switch | None = None
+    asynchronous: TrueFalse | None = None
     """The engine is a process of its own that takes requests one by one (`async_engine` of NeMo RL, `async` rollout of
     verl); default: where answers are partial or stale, which need one. Its loop does not wait for log-probabilities."""
 
@@ -101,13 +102,13 @@ class PostTraining(Training):
     generation: Generation = Generation()
     oversample: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = 1.0
     """Answers that are generated over those that are trained on (dynamic sampling of DAPO)."""
-    partial: Switch = False
+    partial: TrueFalse = False
     """The longest answers go on in the next step, so that no engine waits for them."""
     staleness: Annotated[int, Field(strict=True, ge=0, le=64)] = 0
     """Steps by which the weights that generate may be older than those that are trained; 0: on policy."""
-    reference: Switch | None = None
+    reference: TrueFalse | None = None
     """Log-probabilities of a reference policy are computed; default: not with DAPO."""
-    policy_logprobs: Switch = True
+    policy_logprobs: TrueFalse = True
     """Log-probabilities of the answers are computed again by the trainer, whose kernels differ from the engine's."""
     reward_s: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] = 0.0
     """Seconds of the reward of a step, after its answers: a function, a judge, tests."""

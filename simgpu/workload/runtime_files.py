@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from simgpu.documents import Document, read_yaml
-from simgpu.errors import InputError, nearest, shown
+from simgpu.errors import InputError, nearest, no_flag, shown
 from simgpu.memo import remembered
 from simgpu.plan.precision import PRECISIONS
 from simgpu.plan.serving_memory import ShareOf
@@ -153,7 +153,7 @@ class Runtimes:
                 raise document.error(f"expected text, such as '{'vLLM' if key == 'title' else '0.12 to 0.13'}'", (key,))
         for key in _FLAGS:
             if not isinstance(given.get(key, False), bool):
-                raise document.error(f"{shown(given[key])} is not true or false", (key,))
+                raise document.error(no_flag(given[key]), (key,))
         if "released" in given and not re.fullmatch(_DATE, str(given["released"])):
             raise document.error(f"{shown(given['released'])} is not a day or month, such as 2025-08", ("released",))
         head = {key: given[key] for key in ("title", "version", "released", *_FLAGS) if key in given}
@@ -251,7 +251,7 @@ def _value(name: str, written: Any, unit: str) -> Any:
         return _LISTS[name](written)
     if kind == "bool" or isinstance(written, bool):
         if kind != "bool" or not isinstance(written, bool):
-            raise ValueError(f"{shown(written)} is not a {kind}")
+            raise ValueError(no_flag(written) if kind == "bool" else f"{shown(written)} is not a {kind}")
         return written
     if kind in ("str", "ShareOf"):
         known = WORDS.get(name)

@@ -1,5 +1,6 @@
 """Intervals of sums and ratios: closed forms, and intervals that hold their points in everything that is printed."""
 
+import re
 from math import inf, sqrt
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import simgpu
 from simgpu import Catalogue
 from simgpu.analysis.breakdown import breakdown
 from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
+from simgpu.columns import TABLE
 from simgpu.render.columns import cell_of, interval_of
 from simgpu.study.experiment.running import load_experiment, run_case
 from simgpu.timing.kernels import NONE, Uncertainty
@@ -180,6 +182,12 @@ def test_equal_kernels_are_one_part_with_all_their_runs():
         ("step_s", {"step_s": 1.298e-3, "step_s_p10": 1.22e-3, "step_s_p90": 1.46e-3}, "1.298 ms (1.22-1.46)"),
         ("step_s", {"step_s": 0.5e-3, "step_s_p10": 0.45e-3, "step_s_p90": 1.46e-3}, "500 us (450-1,460)"),
         ("efficiency", {"efficiency": 0.637, "efficiency_p10": 0.61, "efficiency_p90": 0.65}, "63.7 % (61-65)"),
+        ("step_s", {"step_s": 1.00049e-3, "step_s_p10": 0.9985e-3, "step_s_p90": 1.0155e-3}, "1 ms (0.999-1.02)"),
+        (
+            "training_days",
+            {f"training_days{end}": days for end, days in (("", 3.0449), ("_p10", 2.995), ("_p90", 3.1))},
+            "3.04 d (3-3.1)",
+        ),
         ("step_s", {"step_s": 1e-3, "step_s_p10": 1e-3, "step_s_p90": 1e-3}, "1 ms"),
         ("step_s", {"step_s": 1e-3}, "1 ms"),
         ("exposed_communication_s", {f"exposed_communication_s{end}": 0.0 for end in ("", "_p10", "_p90")}, "0 s"),
@@ -189,6 +197,33 @@ def test_equal_kernels_are_one_part_with_all_their_runs():
 )
 def test_cells_show_the_interval_in_the_unit_of_the_value(column, row, text):
     assert cell_of(column, row) == text
+
+
+@repeatable
+@given(
+    st.sampled_from([name for name, known in TABLE.items() if known.unit]),
+    st.integers(-9, 15),
+    st.floats(1.0, 9.999),
+    st.floats(0.3, 1.0),
+    st.floats(1.0, 3.0),
+)
+def test_both_ends_are_those_of_the_row_and_not_scaled_by_a_rounded_value(column, power, digits, below, above):
+    value = digits * 10.0**power
+    row = {column: value, f"{column}_p10": below * value, f"{column}_p90": above * value}
+    text, _, ends = cell_of(column, row).partition(" (")
+    if not ends:
+        assert interval_of(column, row) is None
+        return
+    number = float(text.split()[0].replace(",", ""))
+    if abs(number) < 10:  # few digits: too rough to tell its unit from another
+        return
+    rough = number / value  # off by the digits that were cut; what a unit is worth is a whole number of another
+    units = [10.0**n for n in range(-18, 19)] + [1 / 60, 1 / 3600, 1 / 86400] + [2.0**-n for n in range(10, 60, 10)]
+    scale = min(units, key=lambda one: abs(one / rough - 1))
+    for shown, end in zip(re.split(r"(?<!e)-", ends.rstrip(")")), (below, above), strict=True):
+        exact, printed = end * value * scale, float(shown.replace(",", ""))
+        assert printed == pytest.approx(exact, rel=6e-3), "three digits of its own value"
+        assert printed <= number if end <= 1 else printed >= number, "the value stands in its interval"
 
 
 def test_numbers_above_a_thousand_keep_their_interval():

@@ -163,7 +163,8 @@ def test_the_convention_of_megatron_2025_is_the_mfu_of_a_simulation():
     ("figures", "said"),
     [
         (["7500"], "is no figure"), (["tdp_w=7"], "is none of tokens/s"), (["mfu_percent=a"], "is not a number"),
-        (["mfu_percent=40", "mfu_fraction=0.4"], "is given twice"), (["mfu_percent=0"], "is none of"),
+        (["mfu_percent=40", "mfu_fraction=0.4"], "is given twice"), (["mfu_percent=0"], "is out of range"),
+        (["mfu_percent=-4"], "is out of range"),
     ],
 )  # fmt: skip
 def test_bad_questions(figures, said):

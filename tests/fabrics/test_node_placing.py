@@ -69,6 +69,7 @@ def test_the_best_comes_first_and_buys_what_it_says():
         (["placement", "--free", "node[0-7]"], "--free: names 8 nodes; the job has 64"),
         (["placement", "--free", "node[0-700]"], "--free: node 128 is not among its 128 nodes"),
         (["placement", "--free", "node[3-"], "names no nodes"),
+        (["placement", "--free", ""], "--free: names no nodes; expected such as 'node[0-3,8]', or no --free for all"),
     ],
 )
 def test_what_cannot_be_placed_is_one_line(arguments, problem):

@@ -54,6 +54,9 @@ def test_a_finished_run_says_the_same_as_the_experiment(small):
         one.split(":")[1] for one in first
     ]
     assert not (small / "review.html").exists()
+    (of_file,), (of_rows,) = (simgpu.report(one, value="step_s").subjects for one in ("small.yaml", "ran/result.json"))
+    assert {(one.key, one.value) for one in of_rows.inputs} == {(one.key, one.value) for one in of_file.inputs}
+    assert any(one.key.startswith("gpu.kernel.") for one in of_rows.inputs)
 
 
 def test_claims_and_a_store_go_on_the_page(small):

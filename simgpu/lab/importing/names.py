@@ -37,7 +37,8 @@ def by_pci(pci: str) -> str | None:
 def gpu_named(name: str, catalogue: Catalogue, key: str) -> GPUSpec:
     """A GPU by the catalogue's name, or with a power cap. Raises `InputError`."""
     if not catalogue.find("gpus", name):
-        known = nearest(base_name(name), catalogue.names("gpus"), where="simgpu list gpus names them")
+        base = base_name(name)
+        known = catalogue.elsewhere(base) or nearest(base, catalogue.names("gpus"), where="simgpu list gpus names them")
         raise InputError(f"unknown GPU '{name}'{known}", key=key)
     spec = catalogue.spec("gpus", name)
     assert isinstance(spec, GPUSpec)

@@ -98,7 +98,7 @@ def check_gpu(gpu: str, catalogue: Catalogue, key: str) -> None:
     """Raise `InputError` for the name of no GPU."""
     names = catalogue.names("gpus")
     if gpu not in names and "@" not in gpu:
-        raise InputError(f"unknown gpu '{gpu}'{nearest(gpu, names)}", key=key)
+        raise InputError(f"unknown GPU '{gpu}'{catalogue.elsewhere(gpu) or nearest(gpu, names)}", key=key)
 
 
 # ---- what is shown ---------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from simgpu.documents import Document
-from simgpu.errors import InputError, nearest, shown
+from simgpu.errors import InputError, nearest, no_flag, shown
 
 MOST = 10_000_000
 """Larger sizes than any network has."""
@@ -45,7 +45,7 @@ class Config:
         """True or false."""
         value = self.get(key, default)
         if not isinstance(value, bool):
-            raise self.error(f"{shown(value)} is not true or false", key)
+            raise self.error(no_flag(value), key)
         return value
 
     def count(self, key: str, default: int | None = None, least: int = 1) -> int:

@@ -94,7 +94,9 @@ def read(file: Source, settings: Sequence[Setting], catalogue: Catalogue) -> Loa
         for axis in axes_of(fields.vary, fields.zip, lambda problem, place: document.error(problem, place))
     ]
     tracks = [_track(axis, document) for axis in axes if axis is not None]
-    varied = tuple(path for track in tracks for path in track.paths if path not in _COLUMN_PATHS)
+    told = [scenario_path(key) for key in _varied_keys(fields)]
+    varied = tuple(path for path in told if path not in _COLUMN_PATHS)
+    _check_settings(settings, told, document)
     if settings:  # they count last
         places = tuple(Place("--set", key=setting.key) for setting in settings)
         values = tuple(setting.value for setting in settings)
@@ -106,6 +108,25 @@ def read(file: Source, settings: Sequence[Setting], catalogue: Catalogue) -> Loa
     starts = [_start(base, origins, given, number, document) for number, given in enumerate(fields.cases or [{}])]
     walk = Walk(document, tracks, fields.where, Resolver(catalogue))
     return Loaded(document, fields, starts, walk, varied)
+
+
+def _varied_keys(fields: ExperimentFields) -> list[str]:
+    """Keys that a file varies, in its order; one that is set by hand has one value left, and its column."""
+    return [*fields.vary, *(key for group in fields.zip for key in group)]
+
+
+def _check_settings(settings: Sequence[Setting], varied: Sequence[Key], document: Document) -> None:
+    """Raise `InputError` for a setting that would take the place of all values of a varied key at once."""
+    for setting in settings:
+        inside = [
+            path for path in varied if len(path) > len(setting.path) and path[: len(setting.path)] == setting.path
+        ]
+        if inside:
+            key = written_key(inside[0])
+            problem = (
+                f"holds {shown(key)}, which {document.file} varies; expected a value for that key, --set {key}=..."
+            )
+            raise InputError(problem, file="--set", key=setting.key)
 
 
 def _start(base: Any, known: Origins, given: Mapping[str, Any], number: int, document: Document) -> Point:

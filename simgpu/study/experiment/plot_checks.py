@@ -98,18 +98,26 @@ def _check_keys(document: Document, plot: PlotFields, place: Place) -> None:
 
 
 class ColumnChecks:
-    """Checks of an experiment's rows. Raises `InputError` at the line of what cannot be shown."""
+    """Checks of an experiment's rows. Raises `InputError` at the line of what cannot be shown.
+
+    Rows that are `changed` by hand (`--set`) may lack columns of the table that the file's own have.
+    """
 
     def __init__(
-        self, document: Document, fields: ExperimentFields, cases: Sequence[Case], rows: Sequence[Mapping[str, Any]]
+        self,
+        document: Document,
+        fields: ExperimentFields,
+        cases: Sequence[Case],
+        rows: Sequence[Mapping[str, Any]],
+        changed: bool = False,
     ) -> None:
-        self.document, self.fields, self.cases = document, fields, cases
+        self.document, self.fields, self.cases, self.changed = document, fields, cases, changed
         self.every = self.rows = rows
         self.known = dict.fromkeys(key for row in rows for key in row)
 
     def all(self) -> dict[int, InputError]:
         """Plots that cannot be drawn of these rows, by number from 0. Raises for the table and the comparison."""
-        for i, column in enumerate(self.fields.table):
+        for i, column in enumerate(() if self.changed else self.fields.table):
             self._exists(column, ("table", i))
         if self.fields.compare:
             self._compare(self.fields.compare)

@@ -13,7 +13,7 @@ from math import prod
 from typing import Any
 
 from simgpu.documents import Document
-from simgpu.errors import InputError, nearest
+from simgpu.errors import InputError, nearest, shown
 from simgpu.scenario import Key, Origins, Place
 from simgpu.study.experiment import conditions
 from simgpu.study.experiment.conditions import Condition
@@ -144,6 +144,8 @@ def put(data: Any, path: Key, value: Any, place: Place) -> Any:
         hint = nearest(missing.args[0], labels_of(parent)) if isinstance(parent, list) else ""
         key = place.key or written_key(path)
         problem = f"nothing named '{missing.args[0]}' there{hint}"
+        if not isinstance(parent, (dict, list)) and at:
+            problem = f"{written_key(path[:at])} is {shown(parent)}, which has no keys such as '{missing.args[0]}'"
         raise InputError(problem, file=place.file or place.source, line=place.line, key=key) from None
 
 

@@ -44,7 +44,7 @@ class Experiment:
 
     def undrawn(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, InputError]:
         """Plots that these rows cannot draw, by number from 0, with reasons. Raises `InputError` for its table."""
-        return ColumnChecks(self.document, self.fields, self.cases, rows).all()
+        return ColumnChecks(self.document, self.fields, self.cases, rows, bool(self.settings)).all()
 
 
 @dataclass(frozen=True)

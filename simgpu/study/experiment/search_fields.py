@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from simgpu.errors import InputError, nearest, shown
+from simgpu.schema_errors import TrueFalse
 
 
 def _as_list(given: Any) -> Any:
@@ -65,7 +66,7 @@ class SearchFields(BaseModel):
     tolerance: Annotated[float, Field(ge=0, lt=1), BeforeValidator(_fraction)] = 0.0
     price: Annotated[float, Field(gt=0, allow_inf_nan=False)] | dict[str, Annotated[float, Field(gt=0)]] | None = None
     memory: Annotated[float, Field(gt=0, le=1), BeforeValidator(_fraction)] = 1.0
-    front: bool = True
+    front: TrueFalse = True
 
     def price_on(self, cluster: str) -> float | None:
         """USD per GPU-hour. Raises `InputError` where prices are given by cluster, without this one."""

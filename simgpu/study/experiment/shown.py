@@ -14,12 +14,12 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def shown_columns(fields: ExperimentFields, rows: Rows) -> list[str]:
-    """Columns of the table: rows that differ in a label or in what the file varies never look alike.
+    """Columns of the table that some row has: rows that differ in a label or in what the file varies never look alike.
 
     A label or a varied key is added only where the settings that are shown do not tell its rows apart: `gpu` does for
     the clusters of a file with one of each.
     """
-    shown = columns_of(rows, fields.table)
+    shown = [column for column in columns_of(rows, fields.table) if any(column in row for row in rows)]
     labels = [name for case in fields.cases for name in case.get("labels") or () if not name.startswith("claimed_")]
     varied = [*fields.vary, *(key for group in fields.zip for key in group)]
     known = [name for name in shown if _is_setting(name, rows)]
@@ -29,6 +29,11 @@ def shown_columns(fields: ExperimentFields, rows: Rows) -> list[str]:
         if not _has(column, shown) and _kinds([*together, column], rows) > _kinds(together, rows):
             front.append(column)
     return [*front, *shown]
+
+
+def left_out(fields: ExperimentFields, rows: Rows) -> list[str]:
+    """Columns of the file's table that no row has, as after `--set`: they are not shown."""
+    return [column for column in fields.table if not any(column in row for row in rows)]
 
 
 def _has(column: str, shown: Sequence[str]) -> bool:

@@ -176,7 +176,7 @@ def _precisions(config: TransformerConfig, run: Runtime | None) -> list[str]:
 def _capacity(catalogue: Catalogue, name: str) -> float:
     known = catalogue.names("gpus")
     if base_name(name) not in known:
-        hint = nearest(name, known, where="simgpu list gpus names them")
+        hint = catalogue.elsewhere(name) or nearest(name, known, where="simgpu list gpus names them")
         raise InputError(f"unknown GPU {shown(name)}{hint}", key="--gpu")
     return catalogue.cluster(name).gpu.memory.capacity.si
 

@@ -37,7 +37,7 @@ from simgpu.study.experiment.parts import (
     versions_of_runtimes,
 )
 from simgpu.study.experiment.running import ExperimentResult, refused_notes
-from simgpu.study.experiment.shown import shown_columns
+from simgpu.study.experiment.shown import left_out, shown_columns
 from simgpu.study.report.attribution import walks
 from simgpu.study.report.figures import figures_of
 from simgpu.study.report.memory import misfits, print_tables, row_name, stage_data, tight
@@ -48,19 +48,21 @@ from simgpu.workload.jobs import longest_sequence
 
 MAX_TRACE_EVENTS = 200_000
 MAX_TRACE_RANKS = 64
+CONSTANTS = "gpu.kernel."
+"""What keys of constants of kernels begin with."""
 
 
 def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     """The JSON document of an experiment.
 
     It holds the experiment, rows, notes, memory of every pipeline stage of rows that train, and every input of every
-    scenario with its source.
+    scenario with its source; constants of kernels, some 300 of each GPU, stand once for all rows that share them.
     """
     fields = outcome.experiment.fields
     differences = walks(outcome, catalogue)
     compare = fields.compare
     notes = walk_notes(differences, compare.start, compare.end) if compare else []
-    notes += settings_notes(outcome.experiment.settings)
+    notes += settings_notes(outcome.experiment.settings, left_out(fields, outcome.rows))
     notes += memory_notes(outcome.rows, _first_label(outcome))
     if any(map(asked, outcome.rows)) or any(name.startswith("usd_") for name in shown_columns(fields, outcome.rows)):
         notes += price_notes(outcome.rows, _first_label(outcome))
@@ -89,7 +91,8 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
         "notes": notes,
         "refused": [{"row": one.number, "name": one.name, "reason": str(one.error)} for one in outcome.refused],
         "memory": [[stage_data(stage) for stage in result.memory] for result in outcome.results],
-        "scenarios": scenarios(outcome),
+        "scenarios": [_split(found)[0] for found in scenarios(outcome)],
+        "constants": _constants(scenarios(outcome)),
     }
 
 
@@ -110,6 +113,26 @@ def stretched(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, tupl
 def scenarios(outcome: ExperimentResult) -> list[Mapping[str, Any]]:
     """Every input of each row's scenario: {key: {value, unit, source}}, in the order of the rows."""
     return [result.resolved for result in outcome.results]
+
+
+def _split(found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The inputs of a scenario without the constants of kernels, and these."""
+    parts: tuple[dict[str, Any], dict[str, Any]] = {}, {}
+    for key, one in found.items():
+        parts[key.startswith(CONSTANTS)][key] = one
+    return parts
+
+
+def _constants(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each constant of kernels once, beside others of the same rows: {rows: numbers from 0, inputs: {key: ...}}."""
+    known: dict[str, tuple[str, Any, list[int]]] = {}
+    for number, one in enumerate(found):
+        for key, given in _split(one)[1].items():
+            known.setdefault(f"{key} {given!r}", (key, given, []))[2].append(number)
+    sets: dict[tuple[int, ...], dict[str, Any]] = {}
+    for key, given, rows in known.values():
+        sets.setdefault(tuple(rows), {})[key] = given
+    return [{"rows": list(rows), "inputs": inputs} for rows, inputs in sets.items()]
 
 
 def inputs(outcome: ExperimentResult) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from simgpu.render.data import print_csv, print_json
 from simgpu.render.files import written_whole
 from simgpu.render.rows import ROW_KINDS
 from simgpu.study.experiment.running import Experiment
-from simgpu.study.experiment.shown import shown_columns
+from simgpu.study.experiment.shown import left_out, shown_columns
 from simgpu.study.sweep.command import Swept
 from simgpu.version import __version__
 
@@ -63,7 +63,8 @@ def _show_table(swept: Swept, out: IO[str]) -> None:
         heading = f"{heading or swept.experiment.name}: {which}"
     if rows:
         print_table(rows, shown_columns(swept.experiment.fields, rows), heading, [], out)
-    print_notes([*settings_notes(swept.experiment.settings), *notes(swept)], out)
+    gone = left_out(swept.experiment.fields, rows) if rows else ()
+    print_notes([*settings_notes(swept.experiment.settings, gone), *notes(swept)], out)
 
 
 def notes(swept: Swept) -> list[str]:
@@ -77,10 +78,12 @@ def notes(swept: Swept) -> list[str]:
         lines.append(f"{len(swept.reasons) - MOST_REASONS:,} more reasons: simgpu results --status failed")
     if swept.experiment.fields.search is not None:
         lines.append("The file has a search too; run it with: simgpu search FILE")
-    left_out: list[str] = [plot.kind for plot in swept.experiment.fields.plots if plot.kind not in ROW_KINDS]
-    left_out += ["compare"] if swept.experiment.fields.compare else []
-    if left_out:
-        lines.append(f"Not drawn, because a store keeps only rows: {', '.join(left_out)}. `simgpu run` draws them.")
+    undrawn: list[str] = [plot.kind for plot in swept.experiment.fields.plots if plot.kind not in ROW_KINDS]
+    undrawn += ["compare"] if swept.experiment.fields.compare else []
+    if undrawn:
+        lines.append(f"Not drawn, because a store keeps only rows: {', '.join(undrawn)}. `simgpu run` draws them.")
+    if swept.experiment.settings:
+        lines += [f"Not drawn after --set: {error}" for error in _drawable(swept)[1].values()]
     return lines
 
 
@@ -103,7 +106,7 @@ def write(swept: Swept, folder: Path, plots: bool = True, formats: Sequence[str]
     kinds = dict.fromkeys(formats or experiment.fields.formats)
     for name, figure in drawn.items():
         written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
-    if undrawn and plots:
+    if undrawn and plots and not experiment.settings:  # by --set a row that a plot asks for may go
         raise next(iter(undrawn.values()))
     return written
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from simgpu.documents import Document, read_yaml
-from simgpu.errors import InputError, nearest
+from simgpu.errors import InputError, nearest, no_flag
 from simgpu.memo import remembered
 from simgpu.workload.sourced import figure, quantity
 
@@ -108,7 +108,10 @@ def _figures(document: Document, part: str, name: str, data: Mapping[str, Any], 
 def _storage(document: Document, name: str, data: Mapping[str, Any]) -> Storage:
     units = {"bandwidth": "B/s", "stream": "B/s", "latency": "s", "requests": ""}
     values, sources = _figures(document, "storage", name, data, units)
-    return Storage(name, data["title"], shared=bool(data.get("shared")), sources=sources, **values)
+    shared = data.get("shared", False)
+    if not isinstance(shared, bool):
+        raise document.error(no_flag(shared), ("storage", name, "shared"))
+    return Storage(name, data["title"], shared=shared, sources=sources, **values)
 
 
 def _samples(document: Document, name: str, data: Mapping[str, Any]) -> Samples:

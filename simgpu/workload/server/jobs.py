@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from simgpu.errors import shown
+from simgpu.schema_errors import TrueFalse
 from simgpu.workload.fields import Size, Strict
 from simgpu.workload.inference.jobs import Images, Serving
 from simgpu.workload.server.managed import Managed
@@ -63,7 +64,7 @@ class Traffic(Managed):
     ramp: Literal["time", "requests", "factor"] = "time"
     """How a ramp rises: evenly over `duration_s`, or over `requests` of them by equal steps or equal factors from each
     to the next (`vllm bench serve --ramp-up-strategy` linear and exponential)."""
-    scaled: bool = False
+    scaled: TrueFalse = False
     """Gaps are stretched so that the last of `requests` comes at requests / rate, as `vllm bench serve` does."""
     swing: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
     """Of a day: its peak is 1 + swing times the mean, its night 1 - swing."""
@@ -96,17 +97,17 @@ class Traffic(Managed):
     """Share of its requests that are sent, each chosen by chance: a lower rate with the same bursts."""
     trace_block: Size = 512
     """Tokens of a prompt for which each of the `hash_ids` of a trace stands."""
-    trace_deltas: bool = False
+    trace_deltas: TrueFalse = False
     """Rows of a session hold what is new: the prompt of a turn is that, behind all that was said before (Dynamo's
     `mooncake-delta`)."""
-    trace_sessions: bool = False
+    trace_sessions: TrueFalse = False
     """Rows of a trace with `hash_ids` whose prompts go on where an earlier request and its answer end are sent after
     that answer, not before their own time: conversations and agents of Mooncake's traces as sessions."""
-    spread_times: bool = False
+    spread_times: TrueFalse = False
     """Requests of a trace that come at one time are spread evenly until the next time in it."""
     lengths_file: Annotated[str, Field(min_length=1)] | None = None
     """A file like a trace whose lengths are taken in turn, from the start again after its end; its times are not."""
-    resample: bool = False
+    resample: TrueFalse = False
     """Lengths are drawn from that file by chance, with replacement."""
     requests: Size | None = None
     """Requests of the run; default: those of `duration_s`, of the stages or the trace, else 1000."""
@@ -153,7 +154,7 @@ class Traffic(Managed):
     """Tokens that the cache of a replica holds; default: what the memory leaves."""
     watermark: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
     """Share of the cache that stays free when a request is admitted; default: as the runtime."""
-    prefix_cache: bool | None = None
+    prefix_cache: TrueFalse | None = None
     """Whether blocks that are given back keep their contents; default: as the runtime."""
     front_s: Seconds | None = None
     """Seconds of a request outside the engine; default: as the runtime."""

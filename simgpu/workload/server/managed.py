@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from simgpu.schema_errors import TrueFalse
 from simgpu.workload.fields import Size, Strict, positive
 from simgpu.workload.inference.jobs import Deployed, Speculative
 
@@ -89,7 +90,7 @@ class Tier(Strict):
     """Bytes/s that it reads, shared by all loads from it; default of the host: the host link is the limit."""
     latency: Annotated[float, positive("s", zero=True)] = 0.0
     """Seconds until a load begins."""
-    always: bool = False
+    always: TrueFalse = False
     """Use it even where it takes longer than to compute."""
 
     @model_validator(mode="after")
@@ -125,7 +126,7 @@ class Managed(Deployed):
     policy: Literal["fcfs", "priority"] = "fcfs"
     """Who is admitted first, and who loses its place last: those that came first, or those of the first class
     (vLLM's --scheduling-policy)."""
-    preempts: bool = False
+    preempts: TrueFalse = False
     """With policy priority: a request that finds no place takes that of one of a later class, which is computed again
     (SGLang's --enable-priority-scheduling); with `max_queue` it takes its place in the queue, too."""
     classes: (
