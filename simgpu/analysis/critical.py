@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simgpu.engine import Timeline
+from simgpu.engine.timeline import Timeline, nearest
 from simgpu.workload.execution import Activity, Execution, PeriodicExecution
 
 
@@ -38,16 +38,10 @@ def critical_path(execution: Execution) -> tuple[Link, ...]:
         before = [number for number in ending.get(timeline.start[at], ()) if number < at]
         if not before:
             break  # a stream that waited for nothing
-        at = _nearest(timeline, at, before)
+        at = nearest(timeline, at, before)
         path.append(at)
     named = (number for number in reversed(path) if isinstance(timeline.labels[number], Activity))  # not mere joins
     return tuple(_link(timeline, number) for number in named)
-
-
-def _nearest(timeline: Timeline, at: int, before: Sequence[int]) -> int:
-    """The activity among `before` that shares a stream with `at`; of several, or of none, the latest submitted."""
-    held = set(timeline.streams_of[at])
-    return max(before, key=lambda number: (not held.isdisjoint(timeline.streams_of[number]), number))
 
 
 def _link(timeline: Timeline, number: int) -> Link:

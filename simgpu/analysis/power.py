@@ -98,14 +98,40 @@ class Board:
         return Energy(kernels, collectives, waiting, seconds)
 
 
+class _Sums(NamedTuple):
+    """What adds up over the run of a rank, so that it grows with every period: J and s."""
+
+    kernels: float  # J
+    collectives: float  # J on the compute stream
+    waiting: float  # J on the compute stream
+    joules: float  # of collectives while no kernel runs, as if each was alone
+    alone: float  # s of these, one by one
+    together: float  # s that these cover
+    rest: float  # s of nothing
+    seconds: float
+
+    def energy(self, waiting: float) -> Energy:
+        """Energy of the rank, `waiting` W while nothing runs; collectives at the same time share it."""
+        outer = self.joules * self.together / self.alone if self.alone else 0.0
+        return Energy(self.kernels, self.collectives + outer, self.waiting + waiting * self.rest, self.seconds)
+
+
 def energy_of(execution: Execution, board: Board) -> Energy:
     """Mean energy of a GPU of a run; of its parts, so that they add up."""
-    if isinstance(execution, PeriodicExecution):
-        few, more = energy_of(execution.few, board), energy_of(execution.more, board)
-        return Energy(*(execution.grown(a, b) for a, b in zip(few, more, strict=True)))
-    of = _Run(execution, board)
-    ranks = [of.rank(rank) for rank in range(len(execution.streams))]
+    ranks = [sums.energy(board.levels.waiting) for sums in _sums_of(execution, board)]
     return Energy(*(_mean([one[i] for one in ranks]) for i in range(4)))
+
+
+def _sums_of(execution: Execution, board: Board) -> list[_Sums]:
+    """Sums of each simulated rank."""
+    if isinstance(execution, PeriodicExecution):
+        few, more = _sums_of(execution.few, board), _sums_of(execution.more, board)
+        return [
+            _Sums(*(execution.grown(a, b) for a, b in zip(one, other, strict=True)))
+            for one, other in zip(few, more, strict=True)
+        ]
+    of = _Run(execution, board)
+    return [of.rank(rank) for rank in range(len(execution.streams))]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -127,8 +153,8 @@ class _Run:
         self._alike: dict[int, int] = {}
         self._rates: dict[int, tuple[Any, Energy]] = {}
 
-    def rank(self, rank: int) -> Energy:
-        """Energy of one rank."""
+    def rank(self, rank: int) -> _Sums:
+        """Sums of one rank."""
         execution = self.execution
         timeline, streams = execution.timeline, execution.streams[rank]
         numbers = timeline.of(streams["compute"])
@@ -150,9 +176,9 @@ class _Run:
             collectives += one.collectives * total
             waiting += one.waiting * total
         order = np.argsort(start, kind="stable")
-        bare, joules = self._outer(rank, start[order], end[order])
-        rest = max(self.step - float((end - start).sum()) - bare, 0.0)
-        return Energy(kernels, collectives + joules, waiting + self.board.levels.waiting * rest, self.step)
+        together, alone, joules = self._outer(rank, start[order], end[order])
+        rest = max(self.step - float((end - start).sum()) - together, 0.0)
+        return _Sums(kernels, collectives, waiting, joules, alone, together, rest, self.step)
 
     def _key(self, label: object) -> int:
         """What activities of the same power share: the blocks that they stand for, or the label itself."""
@@ -170,15 +196,15 @@ class _Run:
             known = self._rates[key] = blocks or label, Energy(*(part / each if each else 0.0 for part in made))
         return known[1]
 
-    def _outer(self, rank: int, start: Array, end: Array) -> tuple[float, float]:
-        """(seconds, J) of a rank's collectives while its compute stream, busy from `start` to `end`, does nothing.
+    def _outer(self, rank: int, start: Array, end: Array) -> tuple[float, float, float]:
+        """A rank's collectives while its compute stream, busy from `start` to `end`, does nothing.
 
-        Of several at a time, each has its part of the energy.
+        The seconds that they cover, their seconds one by one, and their energy if each was alone, J.
         """
         timeline, streams = self.execution.timeline, self.execution.streams[rank]
         numbers = sorted({i for name, stream in streams.items() if name != "compute" for i in timeline.of(stream)})
         if not numbers:
-            return 0.0, 0.0
+            return 0.0, 0.0, 0.0
         first, last = self.start[numbers], self.end[numbers]
         bare = last - first
         if len(start):
@@ -188,7 +214,7 @@ class _Run:
             bare = bare - (np.interp(last, knots, covered) - np.interp(first, knots, covered))
         some = np.flatnonzero(bare > NOTHING * self.step)
         if not len(some):
-            return 0.0, 0.0
+            return 0.0, 0.0, 0.0
         watts: dict[tuple[int, float], float] = {}
         joules = 0.0
         for n, alone, seconds in zip(some.tolist(), bare[some].tolist(), (last - first)[some].tolist(), strict=True):
@@ -200,7 +226,7 @@ class _Run:
                 level = watts[key] = self.board.watts(label, seconds)
             joules += alone * level
         together = _length(np.append(first[some], start), np.append(last[some], end)) - float((end - start).sum())
-        return together, joules * together / float(bare[some].sum())
+        return together, float(bare[some].sum()), joules
 
 
 def _length(start: Array, end: Array) -> float:

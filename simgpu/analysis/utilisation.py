@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from simgpu.workload.execution import Activity, Execution, PeriodicExecution
 
@@ -41,33 +41,29 @@ def products(runs: Iterable[tuple[Activity, float]]) -> Products:
 def kernels_of(execution: Execution) -> list[tuple[Activity, float]]:
     """(kernel, times it runs) of all simulated ranks of a run."""
     if isinstance(execution, PeriodicExecution):
-        few, more = _counted(execution.few), _counted(execution.more)
-        return [(one, execution.grown(few.get(one, 0.0), count)) for one, count in more.items()]
+        few, more = (dict(_kernels_of(run)) for run in (execution.few, execution.more))
+        return [(one, execution.grown(few.get(one, 0.0), times)) for one, times in more.items()]
     return _kernels_of(execution)
 
 
-def _counted(execution: Execution) -> dict[Activity, float]:
-    found: dict[Activity, float] = {}
-    for one, count in kernels_of(execution):
-        found[one] = found.get(one, 0.0) + count
-    return found
-
-
 def _kernels_of(execution: Execution) -> list[tuple[Activity, float]]:
-    timeline, found = execution.timeline, []
+    """The same of a run that was simulated, each different kernel once."""
+    timeline = execution.timeline
     numbers = (i for streams in execution.streams for i in timeline.of(streams["compute"]))
     counts = Counter(id(timeline.labels[i]) for i in numbers)
-    inside: dict[tuple[int, int], list[tuple[Activity, float]]] = {}  # of a block so many times; passes share blocks
-    for label in {id(label): label for label in timeline.labels}.values():
+    labels = {id(label): label for label in timeline.labels}
+    blocks: dict[int, tuple[Any, float]] = {}  # by identity, and how often each runs: passes share blocks
+    found: dict[Activity, float] = {}
+    for number, count in counts.items():
+        label = labels[number]
         assert isinstance(label, Activity)
-        count = counts.get(id(label), 0)
-        if not count:
-            continue
-        if label not in execution.blocks:
-            found.append((label, float(count)))
-        for block, times in execution.blocks.get(label, ()):
-            key = id(block), count * times
-            if key not in inside:
-                inside[key] = [(part.activity, float(count * times * part.runs)) for part in block.parts]
-            found += inside[key]
-    return found
+        made = execution.blocks.get(label)
+        if made is None:
+            found[label] = found.get(label, 0.0) + count
+        for block, times in made or ():
+            _, runs = blocks.get(id(block), (block, 0.0))
+            blocks[id(block)] = block, runs + count * times
+    for block, runs in blocks.values():
+        for part in block.parts:
+            found[part.activity] = found.get(part.activity, 0.0) + runs * part.runs
+    return list(found.items())

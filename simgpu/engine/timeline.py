@@ -70,6 +70,12 @@ class Timeline:
                     yield Span(stream, self.start[activity], self.end[activity], self.labels[activity])
 
 
+def nearest(timeline: Timeline, at: int, before: Sequence[int]) -> int:
+    """The activity among `before` that shares a stream with `at`; of several, or of none, the latest submitted."""
+    held = set(timeline.streams_of[at])
+    return max(before, key=lambda number: (not held.isdisjoint(timeline.streams_of[number]), number))
+
+
 def union(intervals: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Disjoint, ordered intervals that cover the same points.
 

@@ -4,21 +4,24 @@ import random
 
 import pytest
 
-from simgpu import InputError, Plan
-from simgpu.analysis.critical import shares_of
+from simgpu import Catalogue, InputError, Plan
+from simgpu.analysis.critical import critical_path, shares_of
 from simgpu.analysis.loads import calls_of
+from simgpu.analysis.power import Board, energy_of
 from simgpu.analysis.training import anatomy
 from simgpu.analysis.uncertainty import parts_of
 from simgpu.plan.schedule import TAKES_TURNS
 from simgpu.workload import steady
 from simgpu.workload.execution import PeriodicExecution
+from simgpu.workload.steady import Run
 
+CATALOGUE = Catalogue()
 SCHEDULES = (None, "1f1b", "gpipe", "zb-h1", "zb-v", "dualpipe-v", "interleaved")
 CLUSTERS = ("dgx-h100", "dgx-h100-ib", "l40s-pcie-8x", "rtx-4090-8x-ethernet")
 
 
-def drawn(draw, schedule, cluster):
-    """A plan of up to 16 GPUs with a schedule, and how many microbatches it runs."""
+def drawn(draw, schedule, cluster, many=True):
+    """A plan of up to 16 GPUs with a schedule, and how many microbatches it runs: hundreds, or dozens."""
     pp = 1 if schedule is None else draw.choice((2, 4))
     vp = 2 if schedule in TAKES_TURNS else 1
     tp, dp = draw.choice((1, 2)), draw.choice((1, 2, 4))
@@ -29,20 +32,22 @@ def drawn(draw, schedule, cluster):
         sequence_parallel=tp > 1 and draw.random() < 0.5, overlap_gradients=draw.random() < 0.7,
         overlap_weights=draw.random() < 0.7, recompute=draw.choice(("none", "full")),
     )  # fmt: skip
-    return plan, draw.randrange(33 * pp, 50 * pp) // pp * pp + 32
+    return plan, draw.randrange(33 * pp, 50 * pp) // pp * pp + 32 if many else draw.randrange(24, 96) // pp * pp
 
 
 def simulated_one_by_one(stage, monkeypatch, *args, **options):
     with monkeypatch.context() as patch:
-        patch.setattr(steady, "FEWEST", 10**9)
+        for least in ("FEWEST", "LEAST"):
+            patch.setattr(steady, least, 10**9)
         return stage.run(*args, **options)
 
 
+@pytest.mark.parametrize("many", [True, False], ids=["hundreds", "dozens"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_periods_equal_microbatches_one_by_one(stage, monkeypatch, schedule):
-    draw, periodic = random.Random(str(schedule)), 0
+def test_periods_equal_microbatches_one_by_one(stage, monkeypatch, schedule, many):
+    draw, periodic = random.Random(str((schedule, many))), 0
     for cluster in CLUSTERS:
-        plan, microbatches = drawn(draw, schedule, cluster)
+        plan, microbatches = drawn(draw, schedule, cluster, many)
         model = stage.moe if plan.pp * plan.vp <= 4 and draw.random() < 0.3 else stage.dense
         case = (cluster, plan, microbatches * plan.dp, draw.choice((256, 1024)), model)
         found, whole = stage.run(*case), simulated_one_by_one(stage, monkeypatch, *case)
@@ -56,9 +61,39 @@ def test_periods_equal_microbatches_one_by_one(stage, monkeypatch, schedule):
         assert (one.host, one.bubble) == pytest.approx((other.host, other.bubble), **close), case
         assert shares_of(found) == pytest.approx(shares_of(whole), **close), case
         assert calls_of(found, plan) == calls_of(whole, plan), case
+        board = Board.of(CATALOGUE.cluster(cluster))
+        assert energy_of(found, board) == pytest.approx(energy_of(whole, board), rel=1e-9), case
         parts = {part.activity: part.runs for part in parts_of(found, one.rank)}
         assert parts == {part.activity: part.runs for part in parts_of(whole, one.rank)}, case
-    assert periodic, "some steps repeat"
+    assert periodic or not many, "some steps repeat"
+
+
+@pytest.mark.parametrize(("schedule", "chunks"), [("1f1b", 1), ("zb-h1", 1), ("interleaved", 2)])
+def test_a_period_is_put_into_one_run(stage, monkeypatch, schedule, chunks):
+    """One run of a few microbatches stands for a hundred; what it is asked for is as if all had run."""
+    plan, counts = Plan(pp=8 // chunks, vp=chunks, schedule=schedule, micro_batch=1), []
+    kept = Run.__init__
+
+    def count(run, execution, ends, microbatches, order):
+        counts.append(microbatches)
+        kept(run, execution, ends, microbatches, order)
+
+    monkeypatch.setattr(Run, "__init__", count)
+    found = stage.run("dgx-h100", plan, 100)
+    assert isinstance(found, PeriodicExecution) and len(counts) == 1 and counts[0] < 50
+    assert len(found.more.timeline.end) > len(found.few.timeline.end)
+    whole = simulated_one_by_one(stage, monkeypatch, "dgx-h100", plan, 100)
+    assert found.step == pytest.approx(whole.step, rel=1e-12)
+    assert found.activities == len(whole.timeline.end)
+
+
+def test_what_is_put_in_hangs_together(stage):
+    """Every activity after the first starts when one before it ends, to the last bit, where the longer run was made."""
+    found = stage.run("dgx-h100", Plan(tp=2, pp=4, micro_batch=1), 100)
+    path = critical_path(found.more)
+    assert path[0].start == 0.0
+    assert sum(link.seconds for link in path) == pytest.approx(found.more.step, rel=1e-12)
+    assert len(path) > len(critical_path(found.few))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -24,7 +24,7 @@ from simgpu.workload.blocks import Block, BlockCounts, counted
 from simgpu.workload.copies import TO_HOST, TO_NVME
 from simgpu.workload.execution import Activity, Execution
 from simgpu.workload.links import OFFLOAD, Demand, Links
-from simgpu.workload.steady import folded
+from simgpu.workload.steady import Run, folded
 from simgpu.workload.training.away import Away
 from simgpu.workload.training.chunks import chunks_of, tied_table
 from simgpu.workload.training.closing import Closing
@@ -43,9 +43,9 @@ def run_step(job: Job, kernels: KernelModel, links: Links) -> Execution:
     plan = job.plan
     each = job.micro_batch * plan.dp
 
-    def run(microbatches: int) -> tuple[Execution, dict[Task, Ids]]:
+    def run(microbatches: int) -> Run:
         step = _Step(replace(job, batch=microbatches * each), kernels, links)
-        return step.run(), step.ends
+        return Run(step.run(), step.ends, microbatches, plan.pipeline)
 
     couples = plan.pp > 1 and plan.pipeline != "gpipe"
     return folded(job.microbatches, plan.pp, plan.vp, couples, run, links.folded)
