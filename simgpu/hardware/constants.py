@@ -43,6 +43,7 @@ class GemmFigures(Spec):
     smallest_columns: Number | None = None  # of the tiles that the library has
     largest_tile: Number | None = None  # elements of the largest tile
     largest_split: Number | None = None  # parts into which it splits k; 1: it never does
+    convert_per_clock: Number | None = None  # narrow weights that a multiprocessor widens, none multiplied meanwhile
     quantise_bytes: Number | None = None  # moved per activation by the kernel that quantises them before
     quantise_overhead: Seconds | None = None  # fixed time of the kernel that quantises activations before
     cast_overhead: Seconds | None = None  # fixed time of a kernel that quantises by a scale that is given

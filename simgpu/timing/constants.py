@@ -47,6 +47,7 @@ class GemmConstants:
     smallest_columns: float = 32.0
     largest_tile: float = 256.0 * 128.0
     largest_split: float = 32.0
+    convert_per_clock: float = math.inf
 
 
 @dataclass(frozen=True)

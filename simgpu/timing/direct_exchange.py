@@ -4,7 +4,7 @@ No library stands between: a kernel writes each row to where its expert is, over
 GPU's own adapter to others, at once, and flags tell that all has come. So, of the bytes of one rank,
 
     low latency  a row for each expert:   t = INSIDE_S or BETWEEN_S + max(local / (LOCAL rate), remote / (REMOTE rate))
-    normal       a row for each GPU, by way of one in its node:
+    normal       a row for each GPU, by way of one in its node (a dispatch starts COUNTS_S later):
                  t = NORMAL_S + max(local / min(NORMAL_LOCAL rate, NORMAL_RATE), remote / (REMOTE rate))
 
 Of 12 published latencies of low latency, dispatch and combine among 8 to 256 H800 with an adapter of 50 GB/s each
@@ -22,8 +22,15 @@ INSIDE_S, BETWEEN_S, NORMAL_S = 14e-6, 30e-6, 38e-6
 """Of a transfer beside its bytes, s: low latency in one node (12 us H100, 19 us B200) and over several (what is left
 of published latencies of dispatch, 26 to 35 us); normal kernels (26 us dispatch and 39 combine H100, 36 and 50 B200).
 
-An engine's whole call takes longer where Python launches it: TensorRT-LLM and vLLM took 64 to 72 us for dispatch and 31
-to 41 us for combination of a few tokens in one node, whatever their number up to 96. A graph hides that."""
+An engine's whole call takes longer where Python launches it. Of low latency, TensorRT-LLM and vLLM took 64 to 72 us
+for dispatch and 31 to 41 us for combination of a few tokens in one node, up to 96 alike: a graph hides that."""
+
+COUNTS_S = 31e-6
+"""Of a dispatch by normal kernels before its rows move, s: the host waits for the numbers of rows that come, and only
+then launches the rest (deepseek-ai/DeepEP, Buffer.dispatch), so that no queue hides how long Python takes for it. What
+TensorRT-LLM 1.3 took beyond the time above up to 128 tokens, 27 us on H100 and 35 on B200 in the median
+(aiconfigurator-core 0.12.0, moe_a2a). Its combination takes 14 and 32 us more, which a queue may hide and is
+not counted; nor are the 236 to 239 us of dispatch in vLLM 0.24."""
 
 LOCAL, NORMAL_LOCAL, REMOTE = 0.65, 0.74, 0.93
 """Shares of what links carry beside their headers: of NVLink by either kind, and of an adapter, 45 of the 48.5 GB/s

@@ -93,6 +93,7 @@ def gemm_time(
         step = max(2 TM TN c / (compute_fraction peak f / clock / SMs),         multiply
                    (min(TM, m) + min(TN, n)) c e / (l2_bytes_per_clock f),      feed from L2
                    k_step_clocks / f)                                           dependent instructions
+               + [B stored narrower] TN c / (convert_per_clock f)               widen B, for each tile of rows again
         tile = ceil(k / s / c) step + 3 min(TM, m) min(TN, n) o / 2 / (l2_bytes_per_clock f)
         W    = ceil(ceil(m / TM) ceil(n / TN) s batch / SMs)                    waves
         t    = ((W tile)^3 + memory^3)^(1/3) + W wave_latency + tile_latency TM TN / 128^2
@@ -111,7 +112,8 @@ def gemm_time(
         `k_step_clocks`: clocks of one dependent step of 128 bytes along k; `tile_latency`: s to start the first and
         finish the last tile of 128 x 128, smaller ones in proportion; `rows_covered`: a library that picks its tile by
         m alone takes TM >= min(m, this), 0: whichever is fastest; `smallest_columns`, `largest_tile`, `largest_split`:
-        smallest TN, largest TM TN, most parts of k that the library has; others in s, or fractions
+        smallest TN, largest TM TN, most parts of k that the library has; `convert_per_clock`: weights that a
+        multiprocessor widens in a clock, while it multiplies none; others in s, or fractions
     clock : how the clock falls under load
     rotation : how many such multiplications (each with its own operands) pass before operands are used again;
         inf: they come from DRAM (a model's weights), 1: the same again and again
@@ -155,7 +157,7 @@ def _gemm_time(
     memory = memory_time(read + output, rotation * read + output, hertz, device, constants)
     shape = _Shape(*(np.asarray(x, dtype=float)[:, None] for x in (m, n, k, batch, hertz, feed, rate, memory)))
     tile = tiles(constants.smallest_columns, constants.largest_tile, constants.largest_split)
-    busy, waves, finish = _tile_times(shape, tile, operands, device.sm_count, constants.k_step_clocks)
+    busy, waves, finish = _tile_times(shape, tile, operands, device.sm_count, constants)
     tm, tn, split = tile
     total = np.cbrt(busy * busy * busy + shape.memory**3) + waves * constants.wave_latency
     total += constants.tile_latency / 128**2 * tm * tn
@@ -182,7 +184,7 @@ class _Shape(NamedTuple):
 
 
 def _tile_times(
-    shape: _Shape, tile: tuple[Array, Array, Array], operands: Operands, sm_count: float, k_step_clocks: float
+    shape: _Shape, tile: tuple[Array, Array, Array], operands: Operands, sm_count: float, constants: GemmConstants
 ) -> tuple[Array, Array, Array]:
     """Seconds that each candidate keeps a multiprocessor busy, its waves, and seconds to add up a split of k."""
     tm, tn, split = tile
@@ -191,7 +193,9 @@ def _tile_times(
     step = 2 * width * tm * tn / shape.rate
     fed = width * (rows * operands.input_bytes + columns * operands.weight_bytes) / shape.feed
     np.maximum(step, fed, out=step)
-    np.maximum(step, k_step_clocks / shape.hertz, out=step)
+    np.maximum(step, constants.k_step_clocks / shape.hertz, out=step)
+    if operands.weight_bytes < operands.input_bytes:
+        step += tn * width / (constants.convert_per_clock * shape.hertz)
     depth = np.where(split == 1, np.ceil(shape.k / grain) * (grain / width), np.ceil(shape.k / split / width))
     waves = np.ceil(np.ceil(shape.m / tm) * np.ceil(shape.n / tn) * split * shape.batch / sm_count)
     busy = waves * (depth * step + 1.5 * operands.output_bytes * rows * columns / shape.feed)

@@ -6,6 +6,7 @@ import os
 from math import log
 from pathlib import Path
 from statistics import mean, median
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -13,9 +14,19 @@ from hypothesis import strategies as st
 
 import simgpu
 from simgpu import Inference, Plan, simulate
+from simgpu.model.operators import ExpertLayer
 from simgpu.plan.experts import sent_once
-from simgpu.timing.direct_exchange import BETWEEN_S, INSIDE_S, SCALE_BYTES, Lanes, low_latency_time, normal_time
-from simgpu.workload.inference.direct import lanes_of
+from simgpu.plan.program import Collective
+from simgpu.timing.direct_exchange import (
+    BETWEEN_S,
+    COUNTS_S,
+    INSIDE_S,
+    SCALE_BYTES,
+    Lanes,
+    low_latency_time,
+    normal_time,
+)
+from simgpu.workload.inference.direct import directly, lanes_of
 
 FOLDER = Path(os.environ.get("SIMGPU_MEASUREMENTS", Path(__file__).parents[3] / "shared/measurements"))
 TABLE = FOLDER / "kernels2026/deepep.csv.gz"
@@ -63,6 +74,17 @@ def test_decode_over_nodes_is_faster_with_kernels_of_low_latency():
     layers = 58
     low = layers * 2 * BETWEEN_S
     assert low < rows[2]["exposed_ep_s"]
+
+
+def test_the_host_waits_for_counts_before_a_dispatch_of_prompts_alone():
+    lanes, pairs = Lanes(8, 8, 450e9, 0.0), {}
+    layer = Mock(spec=ExpertLayer, topk=8, dtype="bf16")
+    for decode in (False, True):
+        out, back = (Collective(name, "all_to_all", "experts", 1e6) for name in ("dispatch", "combine"))
+        made = [one.extra_s for one in directly((out, layer, back), lanes, decode) if isinstance(one, Collective)]
+        pairs[decode] = made
+    assert pairs[False][0] - pairs[False][1] == pytest.approx(COUNTS_S)
+    assert pairs[True][0] == pairs[True][1]
 
 
 @pytest.mark.skipif(not TABLE.is_file(), reason=f"no measurements in {FOLDER}")

@@ -10,7 +10,7 @@ from simgpu.hardware.machine import machine_of
 from simgpu.model.operators import BYTES, ExpertLayer
 from simgpu.plan.experts import sent_once
 from simgpu.plan.program import Collective, Step
-from simgpu.timing.direct_exchange import SCALE_BYTES, Lanes, low_latency_time, normal_time
+from simgpu.timing.direct_exchange import COUNTS_S, SCALE_BYTES, Lanes, low_latency_time, normal_time
 
 DEEPEP = "deepep"
 
@@ -19,7 +19,8 @@ def directly(steps: Sequence[Step], lanes: Lanes, decode: bool) -> tuple[Step, .
     """The steps with dispatch and combination by DeepEP's kernels: those of low latency in steps of decode.
 
     Rows go out in the type of the experts' products with their scales, and come back in 16 bits. Kernels of low latency
-    send one for each expert; of prompts a row goes once to each node and GPU that has one of its experts.
+    send one for each expert; of prompts a row goes once to each node and GPU that has one of its experts, after
+    the host has waited for how many come.
     """
     layers = [step for step in steps if isinstance(step, ExpertLayer)]
     if not layers:
@@ -37,7 +38,8 @@ def _directly(step: Step, lanes: Lanes, decode: bool, visits: int, narrow: float
     if decode:
         return replace(step, size=sent, pace=0.0, extra_s=low_latency_time(lanes, sent))
     gpus, nodes = (sent * sent_once(places, visits) for places in (lanes.ranks, -(-lanes.ranks // lanes.here)))
-    return replace(step, size=sent, pace=0.0, extra_s=normal_time(lanes, gpus, nodes))
+    waited = COUNTS_S if step.name == "dispatch" else 0.0
+    return replace(step, size=sent, pace=0.0, extra_s=waited + normal_time(lanes, gpus, nodes))
 
 
 def lanes_of(cluster: Cluster, ranks: Iterable[int]) -> Lanes:
