@@ -19,6 +19,9 @@ SIMT = "simt"
 WEIGHT_ONLY = "weight-only"
 """Weights stored narrower than what they are multiplied with."""
 
+WIDENING = "weight-only-trtllm"
+"""The same in TensorRT-LLM's kernels, which stop to widen the weights of a tile; Marlin does so while it multiplies."""
+
 ROW_WISE = "fp8-rowwise"
 """Products in fp8 with a scale for each row and column, as PyTorch trains with them."""
 
@@ -47,6 +50,7 @@ ENGINES = {
     "nvfp4": "CuTe-DSL kernels of NVFP4 in FlashInfer, as SGLang calls them",
     "nvfp4-vllm": "the same, as vLLM calls them",
     "nvfp4-trtllm": "TensorRT-LLM's kernels of NVFP4 (cuBLASLt, CUTLASS)",
+    WIDENING: "TensorRT-LLM's kernels of weights in 4 and 8 bits (fpA_intB_gemm), widened for each tile of rows",
 }
 """Libraries of narrow products that serving engines have, and what they are. Each quantises in its own way."""
 

@@ -35,7 +35,7 @@ from simgpu.timing.constants import CLOCKS
 from simgpu.timing.convolution_timer import convolution_time
 from simgpu.timing.expert_libraries import multiplied_in
 from simgpu.timing.expert_timer import ExpertLayerWork, GroupedWork
-from simgpu.timing.gemm_libraries import GGML, GGML_MMQ, NARROW, WEIGHT_ONLY
+from simgpu.timing.gemm_libraries import GGML, GGML_MMQ, NARROW, WEIGHT_ONLY, WIDENING
 from simgpu.timing.parts import KernelTimes
 from simgpu.timing.quantise import CAST, SCALED
 from simgpu.timing.quantise import NONE as FUSED
@@ -335,7 +335,7 @@ class KernelModel:
             if library in NARROW and self.narrow != DEFAULT:
                 library = self.narrow
             if op.stored:
-                library = WEIGHT_ONLY
+                library = WIDENING if self.narrow == WIDENING else WEIGHT_ONLY
             how = quantised_by(self.quantised, op.name)
             times = matrix.gemm(m, n, k, op.products, op.dtype, op.accumulate, library, op.stored or None, quantise=how)
         if few:  # whoever multiplies by more vectors does no less than for these

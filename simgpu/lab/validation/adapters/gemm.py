@@ -12,7 +12,7 @@ from simgpu.lab.validation.batches import DTYPES, WIDTHS, Batch, Machine, Part, 
 from simgpu.lab.validation.tables import Array, Rows, Table
 from simgpu.model.formats import format_of
 from simgpu.timing.gemm import GemmWork
-from simgpu.timing.gemm_libraries import WEIGHT_ONLY
+from simgpu.timing.gemm_libraries import WIDENING
 from simgpu.timing.quantise import quantise_time
 
 LIBRARIES = {"fp8": "fp8-scaled-mm", "fp8_block": "fp8-block", "nvfp4": "nvfp4", "float32": "simt"}
@@ -89,16 +89,27 @@ def matmul(
 def weight_only(
     machine: Machine, rows: Rows, dtype: str, stored: str, work: GemmWork, rotation: float, overhead: float = 0.0
 ) -> Part:
-    """Products in 16 bits of weights that are stored narrower; `overhead` s are of how they were timed."""
+    """TensorRT-LLM's products in 16 bits of weights stored narrower; `overhead` s are of how they were timed."""
     m, n, k = (np.asarray(size, float) for size in work[:3])
     width, flops = format_of(stored).bytes, 2 * m * n * k
     return Batch(
         "gemm",
         dtype,
         rows,
-        partial(timed, machine.timer.gemm, overhead, m, n, k, dtype="fp16", weights=stored, rotation=rotation),
+        partial(
+            timed,
+            machine.timer.gemm,
+            overhead,
+            m,
+            n,
+            k,
+            dtype="fp16",
+            weights=stored,
+            rotation=rotation,
+            library=WIDENING,
+        ),
         partial(roofline, flops, 2.0 * m * (k + n) + n * k * width, machine.peak("fp16"), machine.bandwidth),
         "gemm",
-        WEIGHT_ONLY,
+        WIDENING,
         ("m", "n", "k"),
     )
