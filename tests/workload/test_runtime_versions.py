@@ -100,7 +100,7 @@ def test_figures_are_what_their_literals_say_to_the_last_digit():
         ("step_s: {value: 1, unit: ms, source: there}", "step_s: source 'there' is not among"),
         ("step_s: 1 ms", "step_s: '1 ms': expected value, unit and source"),
         ("stepp_s: {value: 1, unit: ms, source: here}", "stepp_s: unknown key; did you mean 'step_s'?"),
-        ("mixes: {value: maybe, source: here}", "mixes: 'maybe' is not a bool"),
+        ("mixes: {value: maybe, source: here}", "mixes: 'maybe' is not true or false"),
     ],
 )
 def test_adding_a_version_is_adding_a_file_and_faults_are_named(tmp_path, line, problem):
