@@ -20,6 +20,7 @@ from simgpu.lab.machines import largest_node, training_cluster
 from simgpu.lab.validation.adapters import training_prediction
 from simgpu.lab.validation.adapters.models import plan_text
 from simgpu.lab.validation.adapters.nemo import _per_node, _recomputed
+from simgpu.lab.validation.adapters.nemo_recipes import doubt_of
 from simgpu.lab.validation.adapters.reader import Reader
 from simgpu.lab.validation.batches import Bench, Machine
 from simgpu.lab.validation.command import PUBLISHED
@@ -373,3 +374,12 @@ def test_runs_take_the_gpus_of_nodes_that_the_catalogue_has(gpu):
 def test_modules_that_a_note_says_are_recomputed_are(note, model, modules):
     found = _recomputed(note, simgpu.load_model(model))
     assert found.get("recompute_modules") == modules and ("recompute" in found) == bool(modules)
+
+
+def test_a_row_says_where_its_recipe_differs_from_its_table() -> None:
+    """Only of the container, the GPU and the model of that recipe, and only where the two differ."""
+    run = ("gpt-oss-120b", "B200", "25.11")
+    assert doubt_of(*run, {"ep": 8}) == "the table says ep 8, the recipe ep 64"
+    assert doubt_of(*run, {"ep": 64}) == ""
+    assert doubt_of("gpt-oss-120b", "B200", "26.04", {"ep": 8}) == ""
+    assert doubt_of("gpt-oss-120b", "H100", "25.11", {"ep": 8}) == ""

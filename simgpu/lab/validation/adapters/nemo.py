@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from simgpu.lab.machines import largest_node
-from simgpu.lab.validation.adapters.nemo_recipes import settings_of, sharding_of
+from simgpu.lab.validation.adapters.nemo_recipes import doubt_of, settings_of, sharding_of
 from simgpu.lab.validation.adapters.reader import Reader
 from simgpu.lab.validation.adapters.training_steps import Case, MeasuredStep, Numerics
 from simgpu.lab.validation.tables import Columns
@@ -62,7 +62,9 @@ def step(row: Reader) -> Iterable[MeasuredStep | str]:
         numerics=numerics,
     )  # fmt: skip
     measured = gbs * seq / gpus / row.number("measured")
-    return [MeasuredStep((case,), measured, caveat=row.word("note"), dtype=row.word("precision"))]
+    doubt = doubt_of(config.name, row.word("gpu"), _version(row), {"ep": row.count("ep")})
+    caveat = "; ".join(words for words in (doubt, row.word("note")) if words)
+    return [MeasuredStep((case,), measured, caveat=caveat, dtype=row.word("precision"))]
 
 
 def _predicting(config: TransformerConfig) -> TransformerConfig:

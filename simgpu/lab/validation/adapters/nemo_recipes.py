@@ -89,6 +89,14 @@ WHOLE = (
 memory of the host (activation_offload_layers, cpu_offloading_num_layers)."""
 
 
+OTHERWISE = (Recipe({"ep": 64}, "25.11", "26.02", GPT_OSS, ("B200",)),)
+"""Degrees of which a table and the recipe say different things: the table stands, and the row says so.
+
+The recipe of B200 with 512 sequences a step is GPT_OSS_120B_PRETRAIN_CONFIG_B200_BF16_V1 in
+scripts/performance/configs/gpt_oss (64 ranks of experts, microbatches of 4). It was read later than its container:
+older files had 8 ranks of experts with microbatches of 8."""
+
+
 def settings_of(model: str, gpu: str, version: str, precision: str) -> dict[str, Any]:
     """Dispatcher, graphs and overlap of the recipe of a run, by the names of the table."""
     return dict(next(one.settings for one in RECIPES if one.holds(model, gpu, version, precision)))
@@ -97,3 +105,19 @@ def settings_of(model: str, gpu: str, version: str, precision: str) -> dict[str,
 def sharding_of(model: str, gpu: str, version: str) -> dict[str, Any]:
     """What else than its optimizer a dense run without a pipeline shards, and the layers that it offloads."""
     return dict(next((one.settings for one in WHOLE if one.holds(model, gpu, version, "")), {}))
+
+
+def doubt_of(model: str, gpu: str, version: str, degrees: Mapping[str, int]) -> str:
+    """What the recipe of a run says otherwise than its table, in words; nothing where both agree.
+
+    >>> doubt_of("gpt-oss-120b", "B200", "25.11", {"ep": 8})
+    'the table says ep 8, the recipe ep 64'
+    >>> doubt_of("gpt-oss-120b", "B200", "26.02", {"ep": 8})
+    ''
+    """
+    said = next((one.settings for one in OTHERWISE if one.holds(model, gpu, version, "")), {})
+    return "; ".join(
+        f"the table says {name} {degrees[name]}, the recipe {name} {value}"
+        for name, value in said.items()
+        if degrees[name] != value
+    )
