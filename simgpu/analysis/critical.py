@@ -72,4 +72,4 @@ def shares_of(execution: Execution) -> dict[str, float]:
     if isinstance(execution, PeriodicExecution):
         few, more = shares_of(execution.few), shares_of(execution.more)
         return {name: execution.grown(few[name], more[name]) for name in more}
-    return shares(critical_path(execution))
+    return execution.remembered("shares of the critical path", lambda: shares(critical_path(execution)))

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simgpu.hardware.cluster import Cluster
+from simgpu.memo import content
 from simgpu.timing.levels import Levels, levels_of
 from simgpu.timing.parts import Array
 from simgpu.workload.blocks import Block
@@ -130,8 +131,12 @@ def _sums_of(execution: Execution, board: Board) -> list[_Sums]:
             _Sums(*(execution.grown(a, b) for a, b in zip(one, other, strict=True)))
             for one, other in zip(few, more, strict=True)
         ]
-    of = _Run(execution, board)
-    return [of.rank(rank) for rank in range(len(execution.streams))]
+
+    def run() -> list[_Sums]:
+        of = _Run(execution, board)
+        return [of.rank(rank) for rank in range(len(execution.streams))]
+
+    return execution.remembered(("energy", content(board.levels)), run)
 
 
 def _mean(values: Sequence[float]) -> float:

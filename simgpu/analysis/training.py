@@ -59,8 +59,13 @@ def anatomy(execution: Execution) -> Anatomy:
     """Parts of a step on the rank whose compute stream is busy longest (the first of them): it sets the pace."""
     rank = _busiest(execution)
     if isinstance(execution, PeriodicExecution):
-        return _grown(execution, _anatomy(execution.few, rank), _anatomy(execution.more, rank), rank)
-    return _anatomy(execution, rank)
+        return _grown(execution, _known(execution.few, rank), _known(execution.more, rank), rank)
+    return _known(execution, rank)
+
+
+def _known(execution: Execution, rank: int) -> Anatomy:
+    """Parts of a run, all of which was simulated, on one rank."""
+    return execution.remembered(("anatomy", rank), lambda: _anatomy(execution, rank))
 
 
 def _busiest(execution: Execution) -> int:
@@ -123,9 +128,13 @@ def _anatomy(execution: Execution, rank: int) -> Anatomy:
 def _busy(execution: Execution, rank: int) -> float:
     if isinstance(execution, PeriodicExecution):
         return execution.grown(_busy(execution.few, rank), _busy(execution.more, rank))
-    timeline = execution.timeline
-    held = timeline.of(execution.streams[rank]["compute"])
-    return length(union((timeline.start[i], timeline.end[i]) for i in held))
+
+    def run() -> float:
+        timeline = execution.timeline
+        held = timeline.of(execution.streams[rank]["compute"])
+        return length(union((timeline.start[i], timeline.end[i]) for i in held))
+
+    return execution.remembered(("busy", rank), run)
 
 
 def _group_of(call: Activity) -> str:

@@ -53,7 +53,16 @@ def parts_of(execution: Execution, rank: int) -> list[Part]:
     it down, all of it is longer by the same factor.
     """
     if isinstance(execution, PeriodicExecution):
-        return _grown(execution, parts_of(execution.few, rank), parts_of(execution.more, rank))
+        return _grown(execution, _parts_of(execution.few, rank), _parts_of(execution.more, rank))
+    return list(_parts_of(execution, rank))
+
+
+def _parts_of(execution: Execution, rank: int) -> list[Part]:
+    return execution.remembered(("parts", rank), lambda: _counted(execution, rank))
+
+
+def _counted(execution: Execution, rank: int) -> list[Part]:
+    """Parts of a run that was simulated."""
     timeline, streams = execution.timeline, execution.streams[rank]
     busy = union((timeline.start[i], timeline.end[i]) for i in timeline.of(streams["compute"]))
     alike: dict[int, list[Any]] = {}  # label, runs, seconds, exposed; by identity, since many share theirs

@@ -41,12 +41,16 @@ def products(runs: Iterable[tuple[Activity, float]]) -> Products:
 def kernels_of(execution: Execution) -> list[tuple[Activity, float]]:
     """(kernel, times it runs) of all simulated ranks of a run."""
     if isinstance(execution, PeriodicExecution):
-        few, more = (dict(_kernels_of(run)) for run in (execution.few, execution.more))
+        few, more = _counts(execution.few), _counts(execution.more)
         return [(one, execution.grown(few.get(one, 0.0), times)) for one, times in more.items()]
-    return _kernels_of(execution)
+    return list(_counts(execution).items())
 
 
-def _kernels_of(execution: Execution) -> list[tuple[Activity, float]]:
+def _counts(execution: Execution) -> dict[Activity, float]:
+    return execution.remembered("kernels", lambda: _kernels_of(execution))
+
+
+def _kernels_of(execution: Execution) -> dict[Activity, float]:
     """The same of a run that was simulated, each different kernel once."""
     timeline = execution.timeline
     numbers = (i for streams in execution.streams for i in timeline.of(streams["compute"]))
@@ -66,4 +70,4 @@ def _kernels_of(execution: Execution) -> list[tuple[Activity, float]]:
     for block, runs in blocks.values():
         for part in block.parts:
             found[part.activity] = found.get(part.activity, 0.0) + runs * part.runs
-    return list(found.items())
+    return found

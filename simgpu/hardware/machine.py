@@ -28,6 +28,9 @@ class Machine:
     """The graph of a cluster, and the memory of what was worked out on it, forgotten with it."""
 
     cluster: Cluster
+    identity: tuple[Hashable, ...]
+    """A key, equal for equal clusters: digests of all that they hold."""
+
     memo: Memo = field(default_factory=Memo)
 
     def topology(self, nodes: int | None = None, real: tuple[int, ...] | None = None) -> Topology:
@@ -56,7 +59,7 @@ def machine_of(cluster: Cluster) -> Machine:
     key, known = _key(cluster), SHARED.region("machines", MACHINES)
     found: Machine | None = known.get(key)
     if found is None:
-        found = known[key] = Machine(cluster)
+        found = known[key] = Machine(cluster, key)
     elif next(reversed(known)) != key:  # the newest goes last
         known[key] = known.pop(key, found)
     return found

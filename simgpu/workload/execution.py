@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
 from simgpu.engine import Phase, Simulator, Timeline
 from simgpu.errors import InputError
@@ -18,6 +18,8 @@ from simgpu.timing.collectives import Chosen, collective_phases, model_of
 from simgpu.timing.collectives.ideal import Edge
 from simgpu.timing.collectives.traffic import bus_factor
 from simgpu.timing.kernels import NONE, KernelModel, KernelTime, Uncertainty
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,13 @@ class Execution:
     def step(self) -> float:
         """Seconds from the first kernel to the end of the last activity."""
         return self.timeline.makespan
+
+    def remembered(self, what: Hashable, make: Callable[[], T]) -> T:
+        """What follows from this run, worked out once: runs are remembered themselves, and do not change."""
+        known: dict[Hashable, T] = self.__dict__.setdefault("_remembered", {})
+        if what not in known:
+            known[what] = make()
+        return known[what]
 
 
 class PeriodicExecution(Execution):

@@ -57,6 +57,10 @@ class Run:
         self.execution, self.ends, self.count, self.schedule = execution, ends, count, schedule
         self._longer: dict[int, Execution | None] = {}
 
+    def size(self) -> int:
+        """Activities of the run, and as many of one that is made of it."""
+        return 2 * len(self.execution.timeline.end)
+
     @cached_property
     def times(self) -> Ends:
         """The end of each pass, s."""

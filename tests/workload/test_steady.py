@@ -10,10 +10,12 @@ from simgpu.analysis.loads import calls_of
 from simgpu.analysis.power import Board, energy_of
 from simgpu.analysis.training import anatomy
 from simgpu.analysis.uncertainty import parts_of
+from simgpu.memo import SHARED
 from simgpu.plan.schedule import TAKES_TURNS
 from simgpu.workload import steady
 from simgpu.workload.execution import PeriodicExecution
 from simgpu.workload.steady import Run
+from simgpu.workload.training.step import REMEMBERED
 
 CATALOGUE = Catalogue()
 SCHEDULES = (None, "1f1b", "gpipe", "zb-h1", "zb-v", "dualpipe-v", "interleaved")
@@ -79,10 +81,10 @@ def test_a_period_is_put_into_one_run(stage, monkeypatch, schedule, chunks):
         kept(run, execution, ends, microbatches, order)
 
     monkeypatch.setattr(Run, "__init__", count)
-    found = stage.run("dgx-h100", plan, 100)
+    found = stage.run("dgx-h100", plan, 100, 512)
     assert isinstance(found, PeriodicExecution) and len(counts) == 1 and counts[0] < 50
     assert len(found.more.timeline.end) > len(found.few.timeline.end)
-    whole = simulated_one_by_one(stage, monkeypatch, "dgx-h100", plan, 100)
+    whole = simulated_one_by_one(stage, monkeypatch, "dgx-h100", plan, 100, 512)
     assert found.step == pytest.approx(whole.step, rel=1e-12)
     assert found.activities == len(whole.timeline.end)
 
@@ -133,3 +135,22 @@ def test_a_trace_of_millions_of_microbatches_is_refused(stage):
     found = stage.run("dgx-h100", Plan(pp=2, micro_batch=1), 10**6)
     with pytest.raises(InputError, match="too many to be simulated one by one"):
         found.timeline  # noqa: B018
+
+
+def test_another_batch_asks_for_the_same_run(stage):
+    """What is remembered of a step gives what a fresh run gives, and a repeated call simulates nothing."""
+    plan, region = Plan(tp=2, pp=4, micro_batch=1), SHARED.region("steps", REMEMBERED, Run.size)
+    region.clear()
+    first = stage.run("dgx-h100", plan, 96, 640)
+    held = region.held
+    later = stage.run("dgx-h100", plan, 120, 640)
+    assert isinstance(first, PeriodicExecution) and isinstance(later, PeriodicExecution)
+    assert later.few is first.few and region.held == held > 0
+    anatomy(first)
+    region.clear()
+    fresh = stage.run("dgx-h100", plan, 120, 640)
+    assert fresh.few is not later.few
+    assert fresh.step == later.step and shares_of(fresh) == shares_of(later)
+    assert anatomy(fresh).exposed == anatomy(later).exposed
+    assert stage.run("dgx-h100-ib", plan, 96, 640).few is not first.few, "another machine"
+    assert stage.run("dgx-h100", plan, 96, 320).few is not first.few, "another length"

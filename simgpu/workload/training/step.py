@@ -15,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 from simgpu.engine import Simulator
+from simgpu.memo import SHARED, Region, content, key_of
 from simgpu.model.operators import BYTES
 from simgpu.plan.schedule import CUT, Task, depends_on, order, part_of, place_of
 from simgpu.timing.kernels import KernelModel
@@ -38,14 +40,31 @@ from simgpu.workload.training.streams import Ids, Streams
 __all__ = ["Job", "run_step"]
 
 
+REMEMBERED = 60_000
+"""Activities of all runs together that are remembered, some 300 bytes each."""
+
+
 def run_step(job: Job, kernels: KernelModel, links: Links) -> Execution:
-    """Simulate one step of `job`: where links are folded, very many microbatches by a few of them."""
+    """Simulate one step of `job`: where links are folded, many microbatches by a few of them.
+
+    The runs of a few are remembered: another batch, or another question, asks for the same.
+    """
     plan = job.plan
     each = job.micro_batch * plan.dp
 
+    known: Region[Any, Run] = SHARED.region("steps", REMEMBERED, Run.size)
+    where = (type(links), *key_of(links, ("cluster", "plan", "kernels")), links.machine.identity, kernels.identity)
+
     def run(microbatches: int) -> Run:
-        step = _Step(replace(job, batch=microbatches * each), kernels, links)
-        return Run(step.run(), step.ends, microbatches, plan.pipeline)
+        part = replace(job, batch=microbatches * each)
+        key = (*key_of(part, framework=content(job.framework)), where)
+        found = known.get(key)
+        if found is None:
+            step = _Step(part, kernels, links)
+            found = Run(step.run(), step.ends, microbatches, plan.pipeline)
+            if found.size() <= REMEMBERED // 2:
+                known[key] = found
+        return found
 
     couples = plan.pp > 1 and plan.pipeline != "gpipe"
     return folded(job.microbatches, plan.pp, plan.vp, couples, run, links.folded)
