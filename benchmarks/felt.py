@@ -60,10 +60,25 @@ def warm_step() -> Callable[[], object]:
     return lambda: simgpu.simulate(cluster, simgpu.Training(batch=1536, tokens=2048), model, plan)
 
 
+def other_step() -> Callable[[], object]:
+    """The same with a length that was not asked for before, so that no run of it is remembered."""
+    cluster, model = simgpu.load_cluster("dgx-a100-ib", cluster__nodes=128), simgpu.load_model("gpt3-175b")
+    plan, tokens = simgpu.Plan(tp=8, pp=8, dp=16, micro_batch=1, sequence_parallel=True), count(2048, -8)
+    return lambda: simgpu.simulate(cluster, simgpu.Training(batch=1536, tokens=next(tokens)), model, plan)
+
+
 def warm_prefill() -> Callable[[], object]:
     """A prompt of Llama 2 70B on eight H100."""
     cluster, model, plan = simgpu.load_cluster("dgx-h100"), simgpu.load_model("llama-2-70b"), simgpu.Plan(tp=8)
     return lambda: simgpu.simulate(cluster, simgpu.Prefill(batch=1, tokens=4096), model, plan)
+
+
+def large_step(replicas: int) -> Callable[[], object]:
+    """A training step of Llama 3.1 405B on 128 H100 a replica."""
+    cluster = simgpu.load_cluster("h100-fat-tree-3", cluster__nodes=16 * replicas, cluster__fabric__radix=128)
+    model = simgpu.load_model("llama-3.1-405b")
+    plan = simgpu.Plan(tp=8, pp=16, dp=replicas, micro_batch=1, sequence_parallel=True, zero=1)
+    return lambda: simgpu.simulate(cluster, simgpu.Training(batch=16 * replicas, tokens=8192), model, plan)
 
 
 def large_collectives() -> Callable[[], object]:
@@ -80,10 +95,13 @@ def large_collectives() -> Callable[[], object]:
 
 WARM = {
     "training step of GPT-3 on 1,024 GPUs": (warm_step, 10.0),
+    "the same, of a length that is new each time": (other_step, 10.0),
     "prefill at TP 8": (warm_prefill, 2.0),
+    "training step of Llama 405B on 16,384 GPUs": (lambda: large_step(128), 500.0),
+    "training step of Llama 405B on 131,072 GPUs": (lambda: large_step(1024), 2000.0),
     "1 GiB all-reduce and all-to-all on 16,384 GPUs": (large_collectives, 500.0),
 }
-"""Calls that were made before, with the same arguments but for the cluster of the last, and the goal in ms."""
+"""Calls that were made before, with the same arguments but where something is new each time, and the goal in ms."""
 
 
 def warmed(make: Callable[[], Callable[[], object]]) -> float:
