@@ -4,7 +4,8 @@
     python benchmarks/felt.py --no-history
 
 A unit is a process that imports numpy and does nothing else, so that a slow or busy machine counts the same. Each row
-of the history is one figure of one commit; a figure that is a tenth above the best of its history is marked.
+of the history is one figure of one commit; a figure that is a tenth worse than the best of its history is marked: above
+it, or of a rate below it.
 """
 
 from __future__ import annotations
@@ -21,19 +22,25 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
+from math import inf
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from scenarios import GPT3, NODE
 
 import simgpu
+from simgpu.scenario import Scenario
+from simgpu.study.experiment.search_fields import SearchFields
+from simgpu.study.search.deciding import FIRST, Limits, decide
+from simgpu.study.search.workers import SearchInputs
 
 ROOT = Path(__file__).parents[1]
 HISTORY = Path(__file__).parent / "history.csv"
 COLUMNS = ("date", "commit", "what", "value", "unit", "goal", "numpy_import_s")
 REPEATS = 3
 SLOWER = 1.1
-"""A figure this much above the best of its history is said to have become slower."""
+"""A figure this much worse than the best of its history is said to have become slower."""
 
 COLD = {
     "simgpu --help": (("--help",), 0.3),
@@ -60,25 +67,10 @@ def warm_step() -> Callable[[], object]:
     return lambda: simgpu.simulate(cluster, simgpu.Training(batch=1536, tokens=2048), model, plan)
 
 
-def other_step() -> Callable[[], object]:
-    """The same with a length that was not asked for before, so that no run of it is remembered."""
-    cluster, model = simgpu.load_cluster("dgx-a100-ib", cluster__nodes=128), simgpu.load_model("gpt3-175b")
-    plan, tokens = simgpu.Plan(tp=8, pp=8, dp=16, micro_batch=1, sequence_parallel=True), count(2048, -8)
-    return lambda: simgpu.simulate(cluster, simgpu.Training(batch=1536, tokens=next(tokens)), model, plan)
-
-
 def warm_prefill() -> Callable[[], object]:
     """A prompt of Llama 2 70B on eight H100."""
     cluster, model, plan = simgpu.load_cluster("dgx-h100"), simgpu.load_model("llama-2-70b"), simgpu.Plan(tp=8)
     return lambda: simgpu.simulate(cluster, simgpu.Prefill(batch=1, tokens=4096), model, plan)
-
-
-def large_step(replicas: int) -> Callable[[], object]:
-    """A training step of Llama 3.1 405B on 128 H100 a replica."""
-    cluster = simgpu.load_cluster("h100-fat-tree-3", cluster__nodes=16 * replicas, cluster__fabric__radix=128)
-    model = simgpu.load_model("llama-3.1-405b")
-    plan = simgpu.Plan(tp=8, pp=16, dp=replicas, micro_batch=1, sequence_parallel=True, zero=1)
-    return lambda: simgpu.simulate(cluster, simgpu.Training(batch=16 * replicas, tokens=8192), model, plan)
 
 
 def large_collectives() -> Callable[[], object]:
@@ -93,15 +85,73 @@ def large_collectives() -> Callable[[], object]:
     return work
 
 
+def new_steps() -> Callable[[], object]:
+    """The step of GPT-3 under plans that were not seen before: microbatches of other lengths each time."""
+    cluster, model = simgpu.load_cluster("dgx-a100-ib", cluster__nodes=128), simgpu.load_model("gpt3-175b")
+    plan = simgpu.Plan(tp=8, pp=8, dp=16, micro_batch=1, sequence_parallel=True)
+    tokens = count(2048, -8)
+    return lambda: simgpu.simulate(cluster, simgpu.Training(batch=1536, tokens=next(tokens)), model, plan)
+
+
+def large_step(replicas: int) -> Callable[[], Callable[[], object]]:
+    """A training step of Llama 3.1 405B on 128 GPUs for each replica."""
+
+    def make() -> Callable[[], object]:
+        cluster = simgpu.load_cluster("dgx-h100-ib", cluster__nodes=16 * replicas)
+        model = simgpu.load_model("llama-3.1-405b")
+        plan = simgpu.Plan(tp=8, pp=16, dp=replicas, vp=8, sequence_parallel=True, micro_batch=1, zero=1)
+        return lambda: simgpu.simulate(cluster, simgpu.Training(batch=16 * replicas, tokens=8192), model, plan)
+
+    return make
+
+
 WARM = {
     "training step of GPT-3 on 1,024 GPUs": (warm_step, 10.0),
-    "the same, of a length that is new each time": (other_step, 10.0),
+    "the same, of sequences of another length each time": (new_steps, 10.0),
+    "training step of Llama 405B on 16,384 GPUs": (large_step(128), 500.0),
+    "training step of Llama 405B on 131,072 GPUs": (large_step(1024), 2000.0),
     "prefill at TP 8": (warm_prefill, 2.0),
-    "training step of Llama 405B on 16,384 GPUs": (lambda: large_step(128), 500.0),
-    "training step of Llama 405B on 131,072 GPUs": (lambda: large_step(1024), 2000.0),
     "1 GiB all-reduce and all-to-all on 16,384 GPUs": (large_collectives, 500.0),
 }
-"""Calls that were made before, with the same arguments but where something is new each time, and the goal in ms."""
+"""Calls that were made before, with the same arguments but where it says so, and the goal in ms."""
+
+
+def decided() -> float:
+    """Plans/s of CPU time while bounds decide: GPT-3 on 4,096 A100, the space of `scenarios.py` gone through again."""
+    asked = SearchInputs(
+        Scenario.model_validate(GPT3), SearchFields.model_validate({"space": NODE, "top": 3, "front": False}), ()
+    )
+    problem = asked.problem()
+    structures = [one for group in problem.groups().values() for one in group]
+    decide(problem, structures, NO_LIMIT, 3, FIRST)  # what plans share is worked out
+    start = time.process_time()
+    plans = decide(problem, structures, NO_LIMIT, 3, FIRST).plans
+    return plans / (time.process_time() - start)
+
+
+def swept() -> float:
+    """Scenarios/s of CPU time of a sweep in one process that keeps its rows in a store."""
+    scenario = {"model": "llama-3.1-8b", "cluster": "dgx-h100", "workload": {"kind": "prefill", "tokens": 1024}}
+    vary = {"workload.tokens": [128 * n for n in range(1, 51)], "workload.batch": [1, 2, 4, 8, 16, 32]}
+    experiment = {"experiment": "felt", "title": "Prompts", "scenario": scenario, "vary": vary}
+    with tempfile.TemporaryDirectory() as folder:
+        start = everything()
+        rows = len(simgpu.sweep(experiment, store=Path(folder) / "store.sqlite", jobs=1).rows)
+        return rows / (everything() - start)
+
+
+def everything() -> float:
+    """CPU seconds of this process and of those it started."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(one.ru_utime + one.ru_stime for one in map(resource.getrusage, who))
+
+
+NO_LIMIT = Limits(inf)
+RATES = {
+    "plans decided by bounds": (decided, 20_000.0, "plans/s"),
+    "scenarios swept with the store": (swept, 500.0, "scenarios/s"),
+}
+"""What is counted in a second of CPU time of one core, the goal, and the unit: more is better."""
 
 
 def warmed(make: Callable[[], Callable[[], object]]) -> float:
@@ -134,7 +184,8 @@ def measured() -> list[dict[str, object]]:
         for what, times in cold.items()
     ]
     rows += [base | {"what": what, "value": round(warmed(make), 1), "unit": "ms"} for what, (make, _) in WARM.items()]
-    goals = {what: goal for what, (_, goal) in (*COLD.items(), *WARM.items())}
+    rows += [base | {"what": what, "value": round(rate(), 1), "unit": unit} for what, (rate, _, unit) in RATES.items()]
+    goals = {what: goal for what, (_, goal, *_) in (*COLD.items(), *WARM.items(), *RATES.items())}
     return [row | {"goal": goals[str(row["what"])]} for row in rows]
 
 
@@ -156,8 +207,11 @@ def main() -> None:
     for column in ("what", "now", "unit", "goal", "best before", ""):
         table.add_column(column, justify="left" if column in ("what", "unit", "") else "right")
     for row in rows:
-        best = min((float(one["value"]) for one in earlier if one["what"] == row["what"]), default=None)
-        worse = best is not None and float(str(row["value"])) > SLOWER * best
+        rate = row["what"] in RATES
+        before = [float(one["value"]) for one in earlier if one["what"] == row["what"]]
+        best = (max if rate else min)(before, default=None)
+        now = float(str(row["value"]))
+        worse = best is not None and (now * SLOWER < best if rate else now > SLOWER * best)
         cells = (row["value"], row["unit"], row["goal"], "" if best is None else best, "slower" if worse else "")
         table.add_row(str(row["what"]), *map(str, cells))
     Console().print(table)

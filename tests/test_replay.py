@@ -213,7 +213,7 @@ def test_both_timelines_are_written(recorded: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--to-gpu", "b200"], "--to-gpu: unknown gpu 'b200'"),
+        (["--to-gpu", "b200"], "--to-gpu: unknown GPU 'b200'"),
         (["--gpu", "h100-sxm", "--cluster", "dgx-h100"], "--gpu: --gpu and --cluster contradict"),
         (["--to-gpu", "h100-sxm", "--to-cluster", "dgx-h100"], "contradict each other"),
         (["--set", "batch=4"], "--set: batch: '4'; expected what it was and what is asked"),

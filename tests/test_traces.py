@@ -295,7 +295,7 @@ def test_files_that_are_no_good_are_one_line(tmp_path: Path) -> None:
     assert "is cut off" in run("trace", "list", tmp_path / "b.et").stderr
     assert "no such file" in run("trace", "list", tmp_path / "none.json").stderr
     good = step().write(file)
-    assert "unknown gpu 'h100-sxn'" in run("trace", "compare", good, "--gpu", "h100-sxn").stderr
+    assert "unknown GPU 'h100-sxn'" in run("trace", "compare", good, "--gpu", "h100-sxn").stderr
     assert "contradict" in run("trace", "compare", good, "--gpu", "h100-sxm", "--cluster", "dgx-h100").stderr
 
 

@@ -20,7 +20,7 @@ WEIGHT_ONLY = "weight-only"
 """Weights stored narrower than what they are multiplied with."""
 
 WIDENING = "weight-only-trtllm"
-"""The same in TensorRT-LLM's kernels, which stop to widen the weights of a tile; Marlin does so while it multiplies."""
+"""The same in TensorRT-LLM (fpA_intB_gemm), whose kernels stop to widen a tile; Marlin widens while it multiplies."""
 
 ROW_WISE = "fp8-rowwise"
 """Products in fp8 with a scale for each row and column, as PyTorch trains with them."""
@@ -52,7 +52,8 @@ ENGINES = {
     "nvfp4-trtllm": "TensorRT-LLM's kernels of NVFP4 (cuBLASLt, CUTLASS)",
     WIDENING: "TensorRT-LLM's kernels of weights in 4 and 8 bits (fpA_intB_gemm), widened for each tile of rows",
 }
-"""Libraries of narrow products that serving engines have, and what they are. Each quantises in its own way."""
+"""Libraries of narrow products that serving engines have, and what they are. Each quantises in its own way,
+but that of weights alone."""
 
 NAMED = (SIMT, WEIGHT_ONLY, ROW_WISE, GGML, GGML_GRAPHS, *BY_DTYPE.values(), *ENGINES)
 """Libraries that can be named on any GPU; one without constants of its own has the default's."""
