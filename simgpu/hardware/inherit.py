@@ -69,6 +69,8 @@ class Calibration:
     architecture: str = ""
     _groups: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict, repr=False, compare=False)
     _read: dict[tuple[type, str], Any] = field(default_factory=dict, repr=False, compare=False)
+    _steps: dict[str, dict[str, float]] = field(default_factory=dict, repr=False, compare=False)
+    _regimes: dict[tuple[str, str], str] = field(default_factory=dict, repr=False, compare=False)
 
     def __getattr__(self, name: str) -> Quantity:
         """A constant that stands above the classes, as a figure."""
@@ -120,7 +122,11 @@ class Calibration:
         return self._of_steps(stack).get(part, 1.0)
 
     def _of_steps(self, stack: str) -> dict[str, float]:
-        return {path[2]: one.figure.si for path, one in self.given.items() if path[:2] == (STEP, stack)}
+        found = self._steps.get(stack)
+        if found is None:
+            found = {path[2]: one.figure.si for path, one in self.given.items() if path[:2] == (STEP, stack)}
+            self._steps[stack] = found
+        return found
 
     def replayed(self, part: str) -> dict[str, float]:
         """How many times as long kernels, or collectives, took in a recorded step as predicted, by their names.
@@ -142,8 +148,11 @@ class Calibration:
 
         The closest level that gives the class anything decides.
         """
-        own = [one.regime for path, one in self.given.items() if path[0] == kind and path[1] in (DEFAULT, library)]
-        return min(own, key=REGIMES.index, default="datasheet")
+        found = self._regimes.get((kind, library))
+        if found is None:
+            own = [one.regime for path, one in self.given.items() if path[0] == kind and path[1] in (DEFAULT, library)]
+            found = self._regimes[kind, library] = min(own, key=REGIMES.index, default="datasheet")
+        return found
 
     def by_user(self, kind: str, library: str = DEFAULT) -> bool:
         """Whether constants of a class were fitted to the user's own measurements of this GPU."""

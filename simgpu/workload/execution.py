@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from simgpu.engine import Phase, Simulator, Timeline
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.machine import topology_of
+from simgpu.hardware.machine import machine_of, topology_of
 from simgpu.hardware.topology import Topology
+from simgpu.memo import SHARED, Region
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Barrier, Collective, Program, ProgramSegment, Step
 from simgpu.timing.collectives import Chosen, collective_phases, model_of
@@ -175,8 +176,20 @@ def execute(
     than can be simulated.
     """
     plan = _first_replicas(program, plan, cluster)
+    known: Region[Any, Execution] = SHARED.region("runs", REMEMBERED, lambda run: len(run.timeline.end))
+    where = machine_of(cluster).identity, kernels.identity, algorithm, protocol, launch
 
     def run(most: int) -> Execution:
+        """A run with so many of each segment at most, remembered: another question asks for the same."""
+        key = (program, plan, most, where)
+        found = known.get(key)
+        if found is None:
+            found = simulated(most)
+            if len(found.timeline.end) <= REMEMBERED // 4:
+                known[key] = found
+        return found
+
+    def simulated(most: int) -> Execution:
         each = sum(len(segment.steps) * min(segment.repeat, most) for segment in program.segments)
         if plan.world * each > MOST_ACTIVITIES:
             problem = f"{plan.world:,} ranks with {each:,} operators each are too many to simulate"
@@ -194,6 +207,9 @@ def execute(
             return PeriodicExecution(few, more, longest - SOME_REPEATS, lambda: run(longest))
     return run(longest)
 
+
+REMEMBERED = 40_000
+"""Activities of all runs together that are remembered, some 300 bytes each."""
 
 SOME_REPEATS = 6
 """Runs of a segment that are simulated to stand for many."""
