@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simgpu.api import CATALOGUE, EXPERIMENT
+from simgpu.api import EXPERIMENT
+from simgpu.api_parts import CATALOGUE
 from simgpu.arguments import NUMBER, PATH, TEXT, WHOLE, Kind, takes
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError

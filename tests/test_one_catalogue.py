@@ -89,10 +89,10 @@ def functions() -> Iterator[tuple[str, FunctionType]]:
 
 
 def test_no_function_below_the_public_calls_has_a_catalogue_of_its_own() -> None:
-    """A default would be forgotten by some caller: only `simgpu.api` and `simgpu.api_evidence` have one."""
+    """A default would be forgotten by some caller: only `simgpu.api` and its siblings have one."""
     for name, function in functions():
         for parameter in inspect.signature(function).parameters.values():
             if parameter.name == "catalogue" and not name.startswith(
-                ("simgpu.api.", "simgpu.api_evidence.", "simgpu.simulation.call.simulate")
+                ("simgpu.api.", "simgpu.api_parts.", "simgpu.api_evidence.", "simgpu.simulation.call.simulate")
             ):
                 assert parameter.default is inspect.Parameter.empty, name

@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from simgpu.analysis.breakdown import Breakdown, breakdown
+from simgpu.analysis.breakdown import breakdown
 from simgpu.analysis.power import Board, energy_of, power_columns, server_watts
-from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
-from simgpu.analysis.utilisation import kernels_of, products
 from simgpu.arguments import MAPPING, TEXT, instance, takes
 from simgpu.catalog import Catalogue, usual_catalogue
 from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.machine import machine_of
 from simgpu.model.config import TransformerConfig
-from simgpu.model.graph import ModelGraph
 from simgpu.model.networks.pipeline import Pipeline
-from simgpu.model.operators import BYTES
 from simgpu.plan.checks import PLAN_KEYS, check_fits_cluster
 from simgpu.plan.parallelism import Plan
-from simgpu.plan.program import Program, shard
+from simgpu.plan.program import shard
+from simgpu.simulation.graph_columns import distance_over, intervals_of, rates_of, sizes_of, times_of
 from simgpu.simulation.memory_use import MemoryUse
 from simgpu.simulation.result import Result
 from simgpu.timing.kernels import KernelModel
-from simgpu.timing.uncertainty import distance_of, layers_of
 from simgpu.workload.afflicted import check_no_slow_gpu
 from simgpu.workload.execution import Execution, execute
 from simgpu.workload.frameworks import Framework
@@ -249,11 +245,11 @@ def _run_graph(
         raise InputError(problem, key="workload")
     row = {
         **_asked(model.name if model else graph.name, workload.kind, cluster, dtype, plan),
-        **(times := _times(parts := breakdown(execution), single.step, plan.world)),
-        **_rates(graph, execution, plan.world),
-        **_sizes(program, dtype, cluster),
-        **_intervals(execution, parts.rank, single, times, plan.world),
-        "distance": _distance(execution, parts.rank, cluster),
+        **(times := times_of(parts := breakdown(execution), single.step, plan.world)),
+        **rates_of(graph, execution, plan.world),
+        **sizes_of(program, dtype, cluster),
+        **intervals_of(execution, parts.rank, single, times, plan.world),
+        "distance": distance_over(execution, parts.rank, cluster),
     }
     weights = MemoryUse.of_weights(row["weights_bytes_per_gpu"], row["memory_capacity_bytes"])
     return _made(StepResult, row, execution, weights, cluster)
@@ -295,7 +291,7 @@ def _run_network(
     done = run_network(cluster, workload, model, plan, how)
     assert isinstance(model, Pipeline)
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
-    row["distance"] = _distance(done.execution, 0, cluster)
+    row["distance"] = distance_over(done.execution, 0, cluster)
     if workload.data is not None:
         from simgpu.simulation.feeding import network_feed, with_data
 
@@ -441,83 +437,3 @@ def _alone(
 
     found: Execution = machine_of(cluster).memo.region("alone", REMEMBERED).known(key, run)
     return found
-
-
-def _intervals(execution: Execution, rank: int, single: Execution, row: dict[str, Any], gpus: int) -> dict[str, float]:
-    """P10 and P90 of the uncertain columns of a row."""
-    parts, alone = parts_of(execution, rank), parts_of(single, 0)
-    kernels = [(part.seconds, part.uncertainty) for part in parts if part.activity.category == "compute"]
-    calls = [part for part in parts if part.activity.category != "compute"]
-    step = kernels + [(part.exposed, part.uncertainty) for part in calls]
-    whole = [(part.exposed, part.uncertainty) for part in alone]
-    other = max(row["step_s"] - sum(seconds for seconds, _ in step), 0.0)
-    one = range_of(whole)
-    ratio = range_of_ratio(whole, step, other) if execution is not single else Range(1.0, 1.0)
-    ranges = {
-        "step_s": range_of(step, other),
-        "compute_s": range_of(kernels),
-        "communication_s": range_of([(part.seconds, part.uncertainty) for part in calls]),
-        "exposed_communication_s": range_of([(part.exposed, part.uncertainty) for part in calls]),
-        "single_gpu_step_s": one,
-        "efficiency": Range(ratio.p10 / gpus, ratio.p90 / gpus),
-        "speedup": ratio,
-    }
-    return {f"{name}_{end}": getattr(of, end) for name, of in ranges.items() for end in ("p10", "p90")}
-
-
-COUNTS = 0.1
-"""Share of the time of the kernels and collectives from which on what is far from measurements is said of a result."""
-
-
-def _distance(execution: Execution, rank: int, cluster: Cluster) -> str:
-    """How far the kernels and collectives of a list of operators are from what was measured, in words."""
-    constants, seconds, total = cluster.kernel, dict[str, float](), 0.0
-    for part in parts_of(execution, rank):
-        time, chosen = part.activity.time, part.activity.chosen
-        if time is not None and time.operator:
-            layers = layers_of(time.operator, constants.architecture, time.regime, time.library)
-        elif chosen is not None:
-            regime = constants.regime("collective", chosen.library)
-            layers = layers_of(part.activity.kind, constants.architecture, regime, chosen.library)
-        else:
-            continue
-        total += part.seconds
-        for layer in layers:
-            seconds[layer] = seconds.get(layer, 0.0) + part.seconds
-    return distance_of(constants, {name for name, share in seconds.items() if share > COUNTS * total}) if total else ""
-
-
-def _times(parts: Breakdown, alone: float, gpus: int) -> dict[str, Any]:
-    """Parts of the step, and how it compares with one GPU that takes `alone` seconds."""
-    ideal = alone / gpus
-    return {
-        "step_s": parts.step,
-        "compute_s": parts.compute,
-        "communication_s": parts.communication,
-        "exposed_communication_s": parts.exposed_communication,
-        "idle_s": parts.idle,
-        "single_gpu_step_s": alone,
-        "ideal_step_s": ideal,
-        "efficiency": ideal / parts.step,
-        "speedup": alone / parts.step,
-    }
-
-
-def _rates(graph: ModelGraph, execution: Execution, gpus: int) -> dict[str, Any]:
-    """Tokens and FLOPs per second, and utilization."""
-    achieved, peak = graph.flops / execution.step / gpus, products(kernels_of(execution)).peak
-    tokens = {"tokens_per_s": graph.tokens / execution.step} if graph.tokens else {}
-    return {
-        **tokens, "flop": graph.flops, "flop_per_s_per_gpu": achieved, "mfu": achieved / peak if peak else 0.0,
-    }  # fmt: skip
-
-
-def _sizes(program: Program, dtype: str, cluster: Cluster) -> dict[str, Any]:
-    """Bytes that a GPU communicates, and those of its weights."""
-    weights, capacity = program.weights * BYTES[dtype], cluster.gpu.memory.capacity.si
-    return {
-        "communication_bytes": sum(times * collective.size for collective, times in program.collectives()),
-        "weights_bytes_per_gpu": weights,
-        "memory_capacity_bytes": capacity,
-        "weights_fit": weights <= capacity,
-    }
