@@ -15,7 +15,7 @@ def sampled(cases: Iterable[Any], every: int, *, first: int = 0) -> list[Any]:
 
 
 def _slow(case: Any) -> Any:
-    if hasattr(case, "marks"):  # a `pytest.param`, which says itself what it is
-        return case
+    if hasattr(case, "marks"):  # a `pytest.param`
+        return pytest.param(*case.values, marks=[*case.marks, pytest.mark.slow], id=case.id)
     values = case if isinstance(case, tuple) else (case,)
     return pytest.param(*values, marks=pytest.mark.slow)

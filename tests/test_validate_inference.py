@@ -308,6 +308,7 @@ def test_runs_of_the_folder_are_no_farther_off_than_they_were(whole):
 
 
 @measured
+@pytest.mark.slow
 def test_runs_far_off_are_explained_by_name(whole):
     rows = worst(whole, None, FACTOR)
     assert rows
