@@ -191,9 +191,7 @@ class Runtime:
     attention: str = ""
     scan: str = ""
     sparse: str = ""
-    precisions: str = (
-        ""  # beside 16 and 32 bits; 'gguf': those of llama.cpp, 'weight-only': int4, w8a16; '': all but GGUF
-    )
+    precisions: str = ""  # beside plain ones: those of 'gguf' files, 'weight-only' (int4, w8a16); empty: all but GGUF
     vectors: int = 0  # rows up to which products are those of vectors
     framework: str = ""  # of style 'eager': how PyTorch runs operators (`simgpu.workload.frameworks`)
     stack: Framework | None = None  # that framework, of the same catalogue

@@ -92,22 +92,12 @@ def weight_only(
     """TensorRT-LLM's products in 16 bits of weights stored narrower; `overhead` s are of how they were timed."""
     m, n, k = (np.asarray(size, float) for size in work[:3])
     width, flops = format_of(stored).bytes, 2 * m * n * k
+    how = {"dtype": "fp16", "weights": stored, "rotation": rotation, "library": WIDENING}
     return Batch(
         "gemm",
         dtype,
         rows,
-        partial(
-            timed,
-            machine.timer.gemm,
-            overhead,
-            m,
-            n,
-            k,
-            dtype="fp16",
-            weights=stored,
-            rotation=rotation,
-            library=WIDENING,
-        ),
+        partial(timed, machine.timer.gemm, overhead, m, n, k, **how),
         partial(roofline, flops, 2.0 * m * (k + n) + n * k * width, machine.peak("fp16"), machine.bandwidth),
         "gemm",
         WIDENING,
